@@ -1,0 +1,318 @@
+//! Counters, and the reasons for which packets are dropped.
+//!
+//! One list makes the enum, the counter, the name that users see and its documentation
+//! (`appliance/docs/counters.md` is generated from it). Counters are API: a name that was published is
+//! not used for anything else.
+
+use crossbeam::utils::CachePadded;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! listed {
+    (
+        $(#[$meta:meta])*
+        $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl $name {
+            /// All of them, in the order of the list.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that users see.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc,)+),)+ }
+            }
+        }
+    };
+}
+
+listed! {
+    /// Why a packet was dropped. Every dropped packet has exactly one reason.
+    DropReason {
+        /// The frame is shorter than its Ethernet header or tag says.
+        EthTruncated = "eth-truncated",
+        /// The frame is longer than the port's MTU allows, or came in several segments.
+        EthOversized = "eth-oversized",
+        /// The EtherType is none that Causeway handles.
+        EthUnknownType = "eth-unknown-type",
+        /// The link-layer source is a group address or all zeros.
+        EthBadSource = "eth-bad-source",
+        /// The VLAN is not configured on the port.
+        EthUnknownVlan = "eth-unknown-vlan",
+        /// Unicast to a MAC address that is not ours (the port is promiscuous where it has no filter).
+        NotOurMac = "not-our-mac",
+        /// IPv6: fewer octets than the header or its payload length says.
+        Ip6Truncated = "ip6-truncated",
+        /// IPv6: the version is not 6.
+        Ip6BadVersion = "ip6-bad-version",
+        /// IPv6: extension headers contradict RFC 8200, or there are more than are followed.
+        Ip6BadExtension = "ip6-bad-extension",
+        /// IPv6: a source or destination that must not be on the wire (RFC 4291 2.5.2, 2.5.3, 2.7).
+        Ip6BadAddress = "ip6-bad-address",
+        /// IPv4: fewer octets than the header says.
+        Ip4Truncated = "ip4-truncated",
+        /// IPv4: the version is not 4.
+        Ip4BadVersion = "ip4-bad-version",
+        /// IPv4: header length and total length contradict each other (RFC 1812 5.2.2).
+        Ip4BadLength = "ip4-bad-length",
+        /// IPv4: the header checksum is wrong (RFC 1812 5.2.2).
+        Ip4BadChecksum = "ip4-bad-checksum",
+        /// IPv4: a source or destination that must not be forwarded (RFC 1812 5.3.7).
+        Ip4BadAddress = "ip4-bad-address",
+        /// IPv4 to an address that is neither ours nor in a pool.
+        Ip4NotOurs = "ip4-not-ours",
+        /// The source address is not one that the network may send from (BCP 38).
+        SpoofedSource = "spoofed-source",
+        /// The source is an address of the gateway itself.
+        OwnSource = "own-source",
+        /// Multicast that the gateway has no use for.
+        MulticastNotOurs = "multicast-not-ours",
+        /// To the gateway itself, for a protocol or port that it does not serve.
+        LocalNoService = "local-no-service",
+        /// To the gateway itself, as a fragment (the gateway does not reassemble).
+        LocalFragment = "local-fragment",
+        /// ICMP or ICMPv6 to the gateway itself with a wrong checksum.
+        LocalBadChecksum = "local-bad-checksum",
+        /// ICMP or ICMPv6 to the gateway itself that is cut or contradicts itself.
+        LocalMalformed = "local-malformed",
+        /// More echo requests to the gateway itself than it answers.
+        LocalRateLimited = "local-rate-limited",
+        /// ARP that is cut or is not for Ethernet and IPv4 (RFC 826).
+        ArpMalformed = "arp-malformed",
+        /// ARP for an address that is not ours, or an answer that nobody asked for.
+        ArpNotOurs = "arp-not-ours",
+        /// ND with a hop limit other than 255, that is, from off the link (RFC 4861 7.1).
+        NdHopLimit = "nd-hop-limit",
+        /// ND that fails the checks of RFC 4861 6.1 and 7.1.
+        NdMalformed = "nd-malformed",
+        /// ND for an address that is not ours, or an answer that nobody asked for.
+        NdNotOurs = "nd-not-ours",
+        /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
+        NdIgnored = "nd-ignored",
+        /// The next hop did not answer.
+        NextHopUnreachable = "next-hop-unreachable",
+        /// The next hop is being resolved, and its queue is full.
+        NextHopQueueFull = "next-hop-queue-full",
+        /// No room or no rate left to resolve another next hop (RFC 6583).
+        NextHopTableFull = "next-hop-table-full",
+        /// No route to the destination.
+        NoRoute = "no-route",
+        /// The hop limit or TTL ran out.
+        HopLimit = "hop-limit",
+        /// Larger than the MTU of the egress interface.
+        TooBig = "too-big",
+        /// Link-local source or destination that would have left its link (RFC 4291 2.5.6).
+        LinkLocalScope = "link-local-scope",
+        /// New traffic from outside to a network whose inbound side is closed.
+        InboundClosed = "inbound-closed",
+        /// Traffic between tenant networks, which is not allowed.
+        TenantIsolation = "tenant-isolation",
+        /// A packet was classified again twice.
+        AgainTwice = "again-twice",
+        /// NAT64: no mapping for the outside address and port (RFC 6146 3.5).
+        Nat64NoBib = "nat64-no-bib",
+        /// NAT64: the mapping's filter does not let this remote address in (RFC 6146 3.5).
+        Nat64Filtered = "nat64-filtered",
+        /// NAT64: no free port in the pool.
+        Nat64PoolFull = "nat64-pool-full",
+        /// NAT64: the flow table is full.
+        Nat64TableFull = "nat64-table-full",
+        /// NAT64: another worker is building the same flow; the sender's retry will find it.
+        Nat64Building = "nat64-building",
+        /// NAT64: the protocol is not translated.
+        Nat64Protocol = "nat64-protocol",
+        /// NAT64: a fragment that cannot be translated.
+        Nat64Fragment = "nat64-fragment",
+        /// NAT64: the transport header is cut or contradicts itself.
+        Nat64BadTransport = "nat64-bad-transport",
+        /// NAT64: the transport checksum is wrong where a new one has to be made from it.
+        Nat64BadChecksum = "nat64-bad-checksum",
+        /// NAT64: a UDP checksum of zero over IPv6 (RFC 8200 8.1).
+        Nat64ZeroChecksum = "nat64-zero-checksum",
+        /// NAT64: an IPv4 destination under the prefix that must not be reached through it.
+        Nat64BadDestination = "nat64-bad-destination",
+        /// NAT64: a TCP segment that no session has and that is no SYN (RFC 6146 3.5.2).
+        Nat64NoSession = "nat64-no-session",
+        /// NAT64: ICMP that is not translated (RFC 7915 4.2, 5.2).
+        Nat64IcmpType = "nat64-icmp-type",
+        /// NAT64: an ICMP error about a packet that belongs to no session.
+        Nat64IcmpNoSession = "nat64-icmp-no-session",
+        /// NAT64: a source route (RFC 7915 4.1) or a Routing header with segments left (RFC 7915 5.1).
+        Nat64SourceRoute = "nat64-source-route",
+        /// NAT64: the IPv6 source is itself under the NAT64 prefix (RFC 6146 3.5, hairpin loop).
+        Nat64LoopedSource = "nat64-looped-source",
+        /// NAT64: the result would be larger than the egress MTU and may not be fragmented.
+        Nat64TooBig = "nat64-too-big",
+        /// Another worker's ring was full.
+        HandoffFull = "handoff-full",
+        /// A stage originated more than one call may.
+        OutboxFull = "outbox-full",
+        /// No free frame in the pool.
+        NoFrame = "no-frame",
+        /// No room in the frame for a longer header.
+        NoHeadroom = "no-headroom",
+        /// The device's transmit queue was full.
+        TxFull = "tx-full",
+        /// The worker was stopping and gave back what it still held.
+        Shutdown = "shutdown",
+    }
+}
+
+listed! {
+    /// What is counted besides drops.
+    Counter {
+        /// Frames received.
+        RxFrames = "rx-frames",
+        /// Octets received, Ethernet header included.
+        RxOctets = "rx-octets",
+        /// Frames sent.
+        TxFrames = "tx-frames",
+        /// Octets sent, Ethernet header included.
+        TxOctets = "tx-octets",
+        /// Polls that found frames.
+        BusyPolls = "busy-polls",
+        /// Polls that found none.
+        IdlePolls = "idle-polls",
+        /// Packets forwarded natively.
+        Forwarded6 = "forwarded6",
+        /// Packets translated from IPv6 to IPv4.
+        Nat64V6ToV4 = "nat64-v6-to-v4",
+        /// Packets translated from IPv4 to IPv6.
+        Nat64V4ToV6 = "nat64-v4-to-v6",
+        /// NAT64 packets that turned back to the inside (hairpinning, RFC 6146 3.8).
+        Nat64Hairpin = "nat64-hairpin",
+        /// NAT64 sessions created.
+        Nat64SessionsCreated = "nat64-sessions-created",
+        /// NAT64 sessions that ended.
+        Nat64SessionsEnded = "nat64-sessions-ended",
+        /// NAT64 mappings created.
+        Nat64MappingsCreated = "nat64-mappings-created",
+        /// NAT64 mappings that ended.
+        Nat64MappingsEnded = "nat64-mappings-ended",
+        /// ICMP and ICMPv6 errors sent.
+        IcmpErrorsSent = "icmp-errors-sent",
+        /// ICMP and ICMPv6 errors not sent because of their rate limit.
+        IcmpErrorsLimited = "icmp-errors-limited",
+        /// Echo requests to the gateway itself answered.
+        EchoAnswered = "echo-answered",
+        /// ARP requests answered.
+        ArpAnswered = "arp-answered",
+        /// Neighbor Solicitations answered.
+        NsAnswered = "ns-answered",
+        /// ARP requests sent.
+        ArpSent = "arp-sent",
+        /// Neighbor Solicitations sent.
+        NsSent = "ns-sent",
+        /// Neighbours resolved.
+        NeighborsResolved = "neighbors-resolved",
+        /// Neighbours that did not answer.
+        NeighborsFailed = "neighbors-failed",
+        /// Packets that waited for their next hop.
+        NextHopHeld = "next-hop-held",
+        /// Packets handed to the worker that owns their state.
+        HandedOff = "handed-off",
+        /// Events that found no room in the ring to control.
+        EventsLost = "events-lost",
+        /// Flow slots that could not be reused yet because a worker is behind.
+        ReclaimStarved = "reclaim-starved",
+    }
+}
+
+const DROPS: usize = DropReason::ALL.len();
+const COUNTS: usize = Counter::ALL.len();
+
+/// The counters of one worker: written by that worker alone, read by anybody.
+#[derive(Debug)]
+pub struct Counters {
+    drops: CachePadded<[AtomicU64; DROPS]>,
+    counts: CachePadded<[AtomicU64; COUNTS]>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Counters {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            drops: CachePadded::new([const { AtomicU64::new(0) }; DROPS]),
+            counts: CachePadded::new([const { AtomicU64::new(0) }; COUNTS]),
+        }
+    }
+
+    /// Counts a dropped packet.
+    #[inline(always)]
+    pub fn drop(&self, reason: DropReason) {
+        bump(&self.drops[reason as usize], 1);
+    }
+
+    /// Adds to a counter.
+    #[inline(always)]
+    pub fn add(&self, counter: Counter, n: u64) {
+        bump(&self.counts[counter as usize], n);
+    }
+
+    /// How many packets were dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// The value of a counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// All counters and drops that are not zero, by name: `drop.NAME` for drops.
+    #[must_use]
+    pub fn nonzero(&self) -> Vec<(String, u64)> {
+        let counts = Counter::ALL.iter().map(|c| (c.name().to_owned(), self.get(*c)));
+        let drops = DropReason::ALL.iter().map(|r| (format!("drop.{}", r.name()), self.dropped(*r)));
+        counts.chain(drops).filter(|(_, n)| *n != 0).collect()
+    }
+}
+
+/// There is one writer, so a load and a store lose nothing and cost no locked instruction.
+#[inline(always)]
+fn bump(at: &AtomicU64, n: u64) {
+    at.store(at.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_documented() {
+        let names: Vec<&str> = DropReason::ALL.iter().map(|r| r.name()).chain(Counter::ALL.iter().map(|c| c.name())).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        assert!(names.iter().all(|n| n.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')));
+        assert!(DropReason::ALL.iter().all(|r| !r.doc().is_empty()));
+    }
+
+    #[test]
+    fn counts_what_was_counted() {
+        let c = Counters::new();
+        c.drop(DropReason::NoRoute);
+        c.add(Counter::RxFrames, 3);
+        c.add(Counter::RxFrames, 4);
+        assert_eq!(c.dropped(DropReason::NoRoute), 1);
+        assert_eq!(c.nonzero(), vec![("rx-frames".to_owned(), 7), ("drop.no-route".to_owned(), 1)]);
+    }
+}

@@ -1,0 +1,74 @@
+//! What every pipeline shares and none owns: the frame, the packet with what is known of it, bursts,
+//! verdicts, drop reasons, counters, the outbox, events, networks, classification and the origin of
+//! ICMP errors.
+//!
+//! Nothing here knows DPDK, a NAT or a state table. A stage is generic over [`Frame`], which
+//! `hwprofiles` implements over `rte_mbuf` and [`HeapFrame`] implements over plain memory for tests and
+//! benches.
+
+#![forbid(unsafe_code)]
+
+pub mod burst;
+// pub mod classify;
+pub mod counters;
+pub mod event;
+pub mod frame;
+// pub mod icmp_error;
+pub mod net;
+pub mod rate;
+pub mod route;
+pub mod time;
+pub mod verdict;
+
+pub use burst::{BURST, Burst, Class, Handoff, Meta, Outbox, Packet};
+pub use counters::{Counter, Counters, DropReason};
+pub use event::Event;
+pub use frame::{Frame, FrameSource, HeapFrame, HeapSource, NoRoom, Queues};
+pub use net::{Egress, IfId, Interface, Interfaces, Prefix4, Prefix6, Role, Via};
+pub use rate::TokenBucket;
+pub use route::Routes;
+pub use time::{Duration, Instant};
+pub use verdict::Verdict;
+
+/// What a stage may use besides the packet itself: the time of this poll, where frames come from and go
+/// to, and where things are counted. One is made per poll and worker.
+#[derive(Debug)]
+pub struct Ctx<'a, S: FrameSource> {
+    /// The clock, read once per poll.
+    pub now: Instant,
+    /// Number of this worker, from 0.
+    pub worker: u16,
+    /// How many workers there are.
+    pub workers: u16,
+    /// This worker's counters.
+    pub counters: &'a Counters,
+    /// Frames that the stage originates or multiplies.
+    pub outbox: &'a mut Outbox<S::Frame>,
+    /// Where originated frames come from.
+    pub source: &'a mut S,
+    /// Events for siblings and for control.
+    pub events: &'a mut event::Events,
+    /// The interfaces of the current plan.
+    pub interfaces: &'a Interfaces,
+    /// The routes of the current plan.
+    pub routes: &'a Routes,
+}
+
+impl<S: FrameSource> Ctx<'_, S> {
+    /// A fresh packet for something that this stage originates, or nothing (counted) when the source is
+    /// empty. Its frame is empty; it has no ingress.
+    pub fn originate(&mut self) -> Option<Packet<S::Frame>> {
+        let frame = self.source.alloc();
+        if frame.is_none() {
+            self.counters.drop(DropReason::NoFrame);
+        }
+        frame.map(|frame| Packet { frame, meta: Meta::originated() })
+    }
+
+    /// Puts a packet on its way; dropped and counted when the outbox is full.
+    pub fn send(&mut self, packet: Packet<S::Frame>, egress: Egress) {
+        if self.outbox.push(packet, egress).is_err() {
+            self.counters.drop(DropReason::OutboxFull);
+        }
+    }
+}

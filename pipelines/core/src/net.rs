@@ -1,0 +1,292 @@
+//! Networks: prefixes, logical interfaces and where a packet leaves.
+
+use causeway_wire::MacAddr;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+macro_rules! prefix {
+    ($(#[$doc:meta])* $name:ident, $addr:ty, $bits:ty, $width:literal, $example:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            addr: $bits,
+            len: u8,
+        }
+
+        impl $name {
+            /// The prefix of `len` bits that `addr` is in. Nothing if `len` is too large or bits
+            /// behind the prefix are set.
+            #[must_use]
+            pub fn new(addr: $addr, len: u8) -> Option<Self> {
+                let p = Self::containing(addr, len)?;
+                (p.addr == addr.to_bits()).then_some(p)
+            }
+
+            /// The prefix of `len` bits that `addr` is in, other bits cleared. Nothing if `len` is
+            /// too large.
+            #[must_use]
+            pub fn containing(addr: $addr, len: u8) -> Option<Self> {
+                (len <= $width).then(|| Self { addr: addr.to_bits() & Self::mask(len), len })
+            }
+
+            #[inline]
+            const fn mask(len: u8) -> $bits {
+                if len == 0 { 0 } else { <$bits>::MAX << ($width - len) }
+            }
+
+            /// The first address.
+            #[must_use]
+            pub const fn address(self) -> $addr {
+                <$addr>::from_bits(self.addr)
+            }
+
+            /// The last address.
+            #[must_use]
+            pub const fn last(self) -> $addr {
+                <$addr>::from_bits(self.addr | !Self::mask(self.len))
+            }
+
+            /// Number of bits.
+            #[must_use]
+            #[expect(clippy::len_without_is_empty, reason = "a prefix length is not a container's")]
+            pub const fn len(self) -> u8 {
+                self.len
+            }
+
+            /// True if `a` is in the prefix.
+            #[inline(always)]
+            #[must_use]
+            pub const fn contains(self, a: $addr) -> bool {
+                (a.to_bits() ^ self.addr) & Self::mask(self.len) == 0
+            }
+
+            /// True if the two have an address in common.
+            #[must_use]
+            pub fn overlaps(self, other: Self) -> bool {
+                let mask = Self::mask(self.len.min(other.len));
+                (self.addr ^ other.addr) & mask == 0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}/{}", self.address(), self.len)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(s: &str) -> Result<Self, String> {
+                let expected = concat!("an address, a slash and a length, as in ", $example);
+                let (addr, len) = s.split_once('/').ok_or_else(|| format!("expected {expected}"))?;
+                let addr: $addr = addr.parse().map_err(|_| format!("expected {expected}"))?;
+                let len: u8 = len.parse().map_err(|_| format!("expected {expected}"))?;
+                let p = Self::containing(addr, len)
+                    .ok_or_else(|| format!("the length is at most {}", $width))?;
+                if p.address() == addr {
+                    Ok(p)
+                } else {
+                    Err(format!("bits behind the prefix are set; the prefix would be {p}"))
+                }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(d)?;
+                text.parse().map_err(|e| de::Error::custom(format!("`{text}`: {e}")))
+            }
+        }
+    };
+}
+
+prefix! {
+    /// An IPv6 prefix without bits set behind it.
+    Prefix6, Ipv6Addr, u128, 128, "2001:db8:64::/64"
+}
+prefix! {
+    /// An IPv4 prefix without bits set behind it.
+    Prefix4, Ipv4Addr, u32, 32, "203.0.113.0/28"
+}
+
+/// Number of a logical interface: an index into [`Interfaces`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IfId(pub u16);
+
+impl IfId {
+    /// No interface: the ingress of a packet that we originate.
+    pub const NONE: Self = Self(u16::MAX);
+}
+
+/// What is behind an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Servers of a tenant: source addresses are validated.
+    Tenant,
+    /// The rest of the Internet.
+    Uplink,
+}
+
+/// A logical interface: a port, or one VLAN of a port.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Number of the port (device) that it is on, as the worker counts them.
+    pub port: u16,
+    /// The VLAN, 1 to 4094; nothing for untagged frames.
+    pub vlan: Option<u16>,
+    /// What is behind it.
+    pub role: Role,
+    /// Our address on the link.
+    pub mac: MacAddr,
+    /// The largest IP packet that the link carries, in octets: 1280 to 9600.
+    pub mtu: u16,
+    /// Our link-local address. Owned and answered for.
+    pub link_local: Ipv6Addr,
+    /// Our other IPv6 addresses on the link, each with its on-link prefix.
+    pub addrs6: Vec<(Ipv6Addr, Prefix6)>,
+    /// Our IPv4 addresses on the link, each with its on-link prefix.
+    pub addrs4: Vec<(Ipv4Addr, Prefix4)>,
+    /// Further IPv6 addresses that we answer ND and echo for on this link.
+    pub service6: Vec<Ipv6Addr>,
+    /// Further IPv4 addresses that we answer ARP for on this link if asked (NAT64 pool, proxy).
+    pub proxy4: Vec<Prefix4>,
+    /// Prefixes that a tenant behind the interface may send from (BCP 38). Empty on an uplink.
+    pub sources6: Vec<Prefix6>,
+}
+
+impl Interface {
+    /// True if `a` is an address of ours on this link.
+    #[must_use]
+    pub fn owns6(&self, a: Ipv6Addr) -> bool {
+        self.link_local == a || self.addrs6.iter().any(|(own, _)| *own == a) || self.service6.contains(&a)
+    }
+
+    /// True if `a` is an IPv4 address of ours on this link.
+    #[must_use]
+    pub fn owns4(&self, a: Ipv4Addr) -> bool {
+        self.addrs4.iter().any(|(own, _)| *own == a)
+    }
+
+    /// The IPv6 source for a packet that we originate towards `dst` on this link: link-local for
+    /// link-local, else our first other address (RFC 6724 rule 2), else link-local.
+    #[must_use]
+    pub fn source6(&self, dst: Ipv6Addr) -> Ipv6Addr {
+        if dst.is_unicast_link_local() || dst.is_multicast() {
+            return self.link_local;
+        }
+        self.addrs6.first().map_or(self.link_local, |(a, _)| *a)
+    }
+
+    /// The IPv4 source for a packet that we originate towards `dst` on this link: an address that is
+    /// on-link with it, else our first.
+    #[must_use]
+    pub fn source4(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.addrs4
+            .iter()
+            .find(|(_, p)| p.contains(dst))
+            .or_else(|| self.addrs4.first())
+            .map(|(a, _)| *a)
+    }
+}
+
+/// All interfaces of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct Interfaces {
+    list: Vec<Interface>,
+}
+
+impl Interfaces {
+    /// The interfaces, numbered in this order.
+    #[must_use]
+    pub const fn new(list: Vec<Interface>) -> Self {
+        Self { list }
+    }
+
+    /// The interface with this number, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: IfId) -> Option<&Interface> {
+        self.list.get(usize::from(id.0))
+    }
+
+    /// All interfaces with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (IfId, &Interface)> {
+        (0u16..).map(IfId).zip(&self.list)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The interface of this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<IfId> {
+        self.iter().find(|(_, i)| i.name == name).map(|(id, _)| id)
+    }
+}
+
+/// How the link-layer destination is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// The neighbour with this IPv6 address.
+    Ip6(Ipv6Addr),
+    /// The neighbour with this IPv4 address.
+    Ip4(Ipv4Addr),
+    /// This link-layer address.
+    Mac(MacAddr),
+}
+
+/// Where a packet leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Egress {
+    /// Through which interface.
+    pub interface: IfId,
+    /// To which neighbour.
+    pub via: Via,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_contain_and_overlap() {
+        let p: Prefix6 = "2001:db8:64::/64".parse().unwrap();
+        assert!(p.contains("2001:db8:64::101".parse().unwrap()));
+        assert!(!p.contains("2001:db8:65::101".parse().unwrap()));
+        assert!(p.overlaps("2001:db8:64::/48".parse().unwrap()));
+        assert!(!p.overlaps("2001:db8:64:ff9b::/96".parse().unwrap()));
+        let all: Prefix4 = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains(Ipv4Addr::BROADCAST));
+        assert_eq!(all.last(), Ipv4Addr::BROADCAST);
+    }
+
+    #[test]
+    fn a_prefix_with_host_bits_is_refused_with_the_prefix_that_was_meant() {
+        let e = "203.0.113.1/28".parse::<Prefix4>().unwrap_err();
+        assert!(e.contains("203.0.113.0/28"), "{e}");
+        for bad in ["", "203.0.113.0", "203.0.113.0/33", "203.0.113.0/x", "::/28"] {
+            assert!(bad.parse::<Prefix4>().is_err(), "{bad}");
+        }
+    }
+}
