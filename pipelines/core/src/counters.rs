@@ -47,6 +47,8 @@ listed! {
         EthUnknownType = "eth-unknown-type",
         /// The link-layer source is a group address or all zeros.
         EthBadSource = "eth-bad-source",
+        /// Unicast IP in a frame to a link-layer group (RFC 1122 3.3.6).
+        EthGroupUnicast = "eth-group-unicast",
         /// The VLAN is not configured on the port.
         EthUnknownVlan = "eth-unknown-vlan",
         /// Unicast to a MAC address that is not ours (the port is promiscuous where it has no filter).
@@ -115,8 +117,12 @@ listed! {
         LinkLocalScope = "link-local-scope",
         /// New traffic from outside to a network whose inbound side is closed.
         InboundClosed = "inbound-closed",
+        /// The flow table has no room for a flow that a host of a closed network begins.
+        ForwardTableFull = "forward-table-full",
         /// Traffic between tenant networks, which is not allowed.
         TenantIsolation = "tenant-isolation",
+        /// From an uplink back to an uplink: the gateway is nobody's transit, and no tenant has the address.
+        NoTransit = "no-transit",
         /// A packet was classified again twice.
         AgainTwice = "again-twice",
         /// NAT64: no mapping for the outside address and port (RFC 6146 3.5).
@@ -129,6 +135,8 @@ listed! {
         Nat64TableFull = "nat64-table-full",
         /// NAT64: another worker is building the same flow; the sender's retry will find it.
         Nat64Building = "nat64-building",
+        /// NAT64: under another prefix the same host already has this flow, which would look the same outside.
+        Nat64Conflict = "nat64-conflict",
         /// NAT64: the protocol is not translated.
         Nat64Protocol = "nat64-protocol",
         /// NAT64: a fragment that cannot be translated.
@@ -141,6 +149,8 @@ listed! {
         Nat64ZeroChecksum = "nat64-zero-checksum",
         /// NAT64: an IPv4 destination under the prefix that must not be reached through it.
         Nat64BadDestination = "nat64-bad-destination",
+        /// NAT64: an IPv4 source that the prefix must not stand for (RFC 6052 3.1).
+        Nat64BadSource = "nat64-bad-source",
         /// NAT64: a TCP segment that no session has and that is no SYN (RFC 6146 3.5.2).
         Nat64NoSession = "nat64-no-session",
         /// NAT64: ICMP that is not translated (RFC 7915 4.2, 5.2).
@@ -185,6 +195,10 @@ listed! {
         IdlePolls = "idle-polls",
         /// Packets forwarded natively.
         Forwarded6 = "forwarded6",
+        /// Flows of closed networks that are remembered.
+        Forward6SessionsCreated = "forward6-sessions-created",
+        /// Flows of closed networks that were forgotten.
+        Forward6SessionsEnded = "forward6-sessions-ended",
         /// Packets translated from IPv6 to IPv4.
         Nat64V6ToV4 = "nat64-v6-to-v4",
         /// Packets translated from IPv4 to IPv6.
@@ -213,6 +227,10 @@ listed! {
         ArpSent = "arp-sent",
         /// Neighbor Solicitations sent.
         NsSent = "ns-sent",
+        /// Neighbor Advertisements sent that nobody asked for (announcements and defences).
+        NaSent = "na-sent",
+        /// Packets in which somebody else claims, or asks for, an address of ours.
+        AddressConflicts = "address-conflicts",
         /// Neighbours resolved.
         NeighborsResolved = "neighbors-resolved",
         /// Neighbours that did not answer.
@@ -300,9 +318,14 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_documented() {
-        let names: Vec<&str> = DropReason::ALL.iter().map(|r| r.name()).chain(Counter::ALL.iter().map(|c| c.name())).collect();
+        let names: Vec<&str> =
+            DropReason::ALL.iter().map(|r| r.name()).chain(Counter::ALL.iter().map(|c| c.name())).collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
-        assert!(names.iter().all(|n| n.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')));
+        assert!(
+            names
+                .iter()
+                .all(|n| n.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'))
+        );
         assert!(DropReason::ALL.iter().all(|r| !r.doc().is_empty()));
     }
 

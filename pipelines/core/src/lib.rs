@@ -9,11 +9,11 @@
 #![forbid(unsafe_code)]
 
 pub mod burst;
-// pub mod classify;
+pub mod classify;
 pub mod counters;
 pub mod event;
 pub mod frame;
-// pub mod icmp_error;
+pub mod icmp_error;
 pub mod net;
 pub mod rate;
 pub mod route;

@@ -199,11 +199,7 @@ impl Interface {
     /// on-link with it, else our first.
     #[must_use]
     pub fn source4(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.addrs4
-            .iter()
-            .find(|(_, p)| p.contains(dst))
-            .or_else(|| self.addrs4.first())
-            .map(|(a, _)| *a)
+        self.addrs4.iter().find(|(_, p)| p.contains(dst)).or_else(|| self.addrs4.first()).map(|(a, _)| *a)
     }
 }
 

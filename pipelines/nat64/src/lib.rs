@@ -1,1 +1,28 @@
-//! nat64
+//! Stateful NAT64: IPv6-only hosts reach IPv4 hosts (RFC 6146), by addresses that carry addresses
+//! (RFC 6052) and headers that are translated (RFC 7915).
+//!
+//! ```text
+//!  rfc6052    IPv4 addresses under IPv6 prefixes
+//!  rfc7915    headers, ICMP errors, fragmentation: no state
+//!  rfc6146    mappings, sessions, the TCP state machine
+//!  pool4      IPv4 addresses and ports to share
+//!  stage      what a worker calls: vectors of packets in, verdicts out
+//! ```
+//!
+//! State lives in the flow table that all workers share; see `causeway-flowtable`.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod pool4;
+mod random;
+pub mod rfc6052;
+pub mod rfc6146;
+mod rfc7915;
+mod stage;
+
+pub use config::{Config, ConfigError, Filtering, Options, Timeouts};
+pub use pool4::{Pool4, Usage};
+pub use rfc6146::session::{Expiry, describe};
+pub use rfc7915::{ClassPolicy, DfPolicy, Policy, UdpZero};
+pub use stage::Nat64;

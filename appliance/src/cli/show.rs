@@ -1,0 +1,270 @@
+//! `causeway show`: asks the running gateway and lays the answer out.
+
+use super::Show;
+use super::table::{Align, Table};
+use crate::control::client::{Client, ClientError};
+use crate::control::introspect::{
+    CounterKind, CounterRow, Generations, NeighborRow, PAGE, PlanReport, PortRow, ReloadReport, SessionPage, SessionRow,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+/// An answer, for programs and for people.
+pub(super) struct Shown {
+    pub(super) json: Value,
+    pub(super) text: String,
+}
+
+/// Asks for what is to be shown.
+pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
+    match what {
+        Show::Sessions { protocol, source, remote, outside, limit, .. } => {
+            let mut filter = String::new();
+            let pairs = [
+                ("protocol", protocol.map(|p| p.to_string())),
+                ("source", source),
+                ("remote", remote),
+                ("outside", outside),
+            ];
+            for (key, value) in pairs {
+                if let Some(value) = value {
+                    let _ = write!(filter, "&{key}={value}");
+                }
+            }
+            sessions(client, &filter, limit)
+        }
+        Show::Neighbors { network, .. } => {
+            let value = client.get("/v1/neighbors")?;
+            let mut rows: Vec<NeighborRow> = rows(client, &value, "neighbors")?;
+            rows.retain(|row| network.as_ref().is_none_or(|name| *name == row.interface));
+            rows.sort_by(|a, b| (&a.interface, a.address).cmp(&(&b.interface, b.address)));
+            Ok(Shown { text: neighbors(&rows), json: json!({ "neighbors": rows }) })
+        }
+        Show::Counters { all, drops, workers, .. } => {
+            let value = client.get("/v1/counters")?;
+            let mut rows: Vec<CounterRow> = rows(client, &value, "counters")?;
+            rows.retain(|row| !drops || row.kind == CounterKind::Drop);
+            Ok(Shown { text: counters(&rows, all, workers), json: json!({ "counters": rows }) })
+        }
+        Show::Ports { .. } => {
+            let value = client.get("/v1/ports")?;
+            let rows: Vec<PortRow> = rows(client, &value, "ports")?;
+            Ok(Shown { text: ports(&rows), json: value })
+        }
+        Show::Plan { .. } => {
+            let value = client.get("/v1/plan")?;
+            let report: PlanReport = parse(client, value.clone())?;
+            let text = format!("{}\n{}", generations(&report.generations), report.text);
+            Ok(Shown { json: value, text })
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(client: &Client, value: Value) -> Result<T, ClientError> {
+    serde_json::from_value(value).map_err(|e| ClientError::Broken {
+        path: client.socket().to_owned(),
+        problem: format!("the answer is not what this version expects: {e}"),
+    })
+}
+
+fn rows<T: DeserializeOwned>(client: &Client, value: &Value, key: &str) -> Result<Vec<T>, ClientError> {
+    parse(client, value.get(key).cloned().unwrap_or_default())
+}
+
+/// Fetches pages until there are `limit` rows (0: all) or no more pages.
+fn sessions(client: &Client, filter: &str, limit: usize) -> Result<Shown, ClientError> {
+    let wanted = if limit == 0 { usize::MAX } else { limit };
+    let mut rows: Vec<SessionRow> = Vec::new();
+    let mut cursor = Some(0u64);
+    while let Some(at) = cursor
+        && rows.len() < wanted
+    {
+        let page_limit = (wanted - rows.len()).min(PAGE);
+        let page = client.get(&format!("/v1/sessions?cursor={at}&limit={page_limit}{filter}"))?;
+        let page: SessionPage = parse(client, page)?;
+        rows.extend(page.sessions);
+        // A cursor that does not move would never end.
+        cursor = page.next.filter(|next| *next > at);
+    }
+    rows.truncate(wanted);
+    let more = cursor.is_some();
+    let mut text = session_table(&rows);
+    if more {
+        let _ = writeln!(text, "There may be more than these {}: see --limit.", rows.len());
+    }
+    Ok(Shown { json: json!({ "sessions": rows, "more": more }), text })
+}
+
+/// An address and a port, as RFC 5952 6 writes them.
+fn endpoint(address: IpAddr, port: u16) -> String {
+    match address {
+        IpAddr::V4(a) => format!("{a}:{port}"),
+        IpAddr::V6(a) => format!("[{a}]:{port}"),
+    }
+}
+
+/// Seconds with the two largest units that are not zero, as in `2h4m`.
+fn seconds(s: u64) -> String {
+    let units = [(s / 86_400, "d"), (s / 3600 % 24, "h"), (s / 60 % 60, "m"), (s % 60, "s")];
+    let Some(first) = units.iter().position(|(n, _)| *n > 0) else { return "0s".to_owned() };
+    units[first..].iter().take(2).filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect()
+}
+
+fn session_table(rows: &[SessionRow]) -> String {
+    if rows.is_empty() {
+        return "no sessions\n".to_owned();
+    }
+    let mut t = Table::new(&[
+        ("PROTO", Align::Left),
+        ("INSIDE", Align::Left),
+        ("REMOTE", Align::Left),
+        ("OUTSIDE", Align::Left),
+        ("STATE", Align::Left),
+        ("IDLE", Align::Right),
+        ("EXPIRES", Align::Right),
+    ]);
+    for r in rows {
+        let outside = match (r.outside, r.outside_port) {
+            (Some(a), Some(port)) => endpoint(IpAddr::V4(a), port),
+            (Some(a), None) => a.to_string(),
+            _ => "-".to_owned(),
+        };
+        t.row([
+            r.protocol.to_string(),
+            endpoint(IpAddr::V6(r.inside), r.inside_port),
+            endpoint(r.remote, r.remote_port),
+            outside,
+            r.state.clone(),
+            seconds(r.idle_s),
+            seconds(r.expires_s),
+        ]);
+    }
+    t.to_string()
+}
+
+fn neighbors(rows: &[NeighborRow]) -> String {
+    if rows.is_empty() {
+        return "no neighbours\n".to_owned();
+    }
+    let mut t = Table::new(&[
+        ("NETWORK", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("MAC", Align::Left),
+        ("STATE", Align::Left),
+        ("AGE", Align::Right),
+        ("MOVES", Align::Right),
+    ]);
+    for r in rows {
+        t.row([
+            r.interface.clone(),
+            r.address.to_string(),
+            r.mac.clone().unwrap_or_else(|| "-".to_owned()),
+            r.state.clone(),
+            seconds(r.age_s),
+            r.moves.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+fn counters(rows: &[CounterRow], all: bool, per_worker: bool) -> String {
+    let shown: Vec<&CounterRow> = rows.iter().filter(|r| all || r.total > 0).collect();
+    if shown.is_empty() {
+        return "all counters are zero\n".to_owned();
+    }
+    let workers = if per_worker { shown.iter().map(|r| r.workers.len()).max().unwrap_or(0) } else { 0 };
+    let heads: Vec<String> = (0..workers).map(|w| format!("WORKER {w}")).collect();
+    let mut columns = vec![("NAME", Align::Left), ("TOTAL", Align::Right)];
+    columns.extend(heads.iter().map(|head| (head.as_str(), Align::Right)));
+    columns.push(("MEANING", Align::Left));
+    let mut t = Table::new(&columns);
+    for r in shown {
+        let mut cells = vec![r.name.clone(), r.total.to_string()];
+        cells.extend((0..workers).map(|w| r.workers.get(w).map_or_else(String::new, ToString::to_string)));
+        cells.push(r.doc.clone());
+        t.row(cells);
+    }
+    t.to_string()
+}
+
+fn ports(rows: &[PortRow]) -> String {
+    let mut t = Table::new(&[
+        ("PORT", Align::Left),
+        ("DEVICE", Align::Left),
+        ("DRIVER", Align::Left),
+        ("MAC", Align::Left),
+        ("MTU", Align::Right),
+        ("QUEUES", Align::Right),
+        ("LINK", Align::Left),
+        ("FILTER", Align::Left),
+        ("NETWORKS", Align::Left),
+    ]);
+    for r in rows {
+        let link = match r.link {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "-",
+        };
+        t.row([
+            r.name.clone(),
+            r.device.clone(),
+            r.driver.clone(),
+            r.mac.clone(),
+            r.mtu.to_string(),
+            r.rx_queues.to_string(),
+            link.to_owned(),
+            if r.promiscuous { "in software" } else { "in the device" }.to_owned(),
+            r.networks.join(", "),
+        ]);
+    }
+    t.to_string()
+}
+
+fn generations(g: &Generations) -> String {
+    let workers: Vec<String> = g.workers.iter().map(ToString::to_string).collect();
+    if g.workers.iter().all(|w| *w == g.newest) {
+        format!("generation {}, in use by all {} workers", g.newest, g.workers.len())
+    } else {
+        format!("generation {}; workers use {}", g.newest, workers.join(", "))
+    }
+}
+
+/// The outcome of a reload.
+pub(super) fn reload(report: &Value) -> String {
+    let Ok(report) = serde_json::from_value::<ReloadReport>(report.clone()) else {
+        return "reloaded\n".to_owned();
+    };
+    let mut out = String::new();
+    if report.changes.is_empty() {
+        out.push_str("nothing has changed\n");
+    } else {
+        let _ = writeln!(out, "reloaded: {}", generations(&report.generations));
+        for change in &report.changes {
+            let _ = writeln!(out, "  {change}");
+        }
+    }
+    for note in &report.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_show_their_two_largest_units() {
+        for (s, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (7440, "2h4m"), (90_061, "1d1h"), (86_460, "1d")] {
+            assert_eq!(seconds(s), text);
+        }
+    }
+
+    #[test]
+    fn rfc5952_6_an_ipv6_endpoint_has_brackets() {
+        assert_eq!(endpoint("2001:db8::1".parse().unwrap(), 80), "[2001:db8::1]:80");
+        assert_eq!(endpoint("192.0.2.1".parse().unwrap(), 80), "192.0.2.1:80");
+    }
+}

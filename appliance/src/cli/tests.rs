@@ -1,0 +1,311 @@
+//! The command line from end to end: arguments in, text and exit code out, a fake gateway in between.
+
+use super::*;
+use crate::control::client::Client;
+use crate::log::Logs;
+use crate::testing::{FakeGateway, TempDir};
+use clap::CommandFactory as _;
+
+const LAB: &str = include_str!("../../etc/lab.toml");
+
+/// Runs a command line; exit code, standard output and standard error.
+fn causeway(args: &[&str]) -> (u8, String, String) {
+    let mut out = Output::default();
+    let all = std::iter::once("causeway").chain(args.iter().copied());
+    let code = match Cli::try_parse_from(all) {
+        Ok(cli) => execute(cli.command, |_, _| Err("nothing to launch".into()), &mut out),
+        Err(e) => {
+            out.err = e.render().to_string();
+            if e.use_stderr() { BAD_CONFIG } else { OK }
+        }
+    };
+    (code, out.out, out.err)
+}
+
+struct Rig {
+    dir: TempDir,
+    socket: String,
+    _control: ControlHandle,
+}
+
+impl Rig {
+    fn new(sessions: usize) -> Self {
+        let dir = TempDir::new();
+        let socket = dir.path().join("gw.sock").display().to_string();
+        let file = dir.path().join("gw.toml");
+        std::fs::write(&file, format!("{LAB}\n[control]\nsocket = \"{socket}\"\n")).unwrap();
+        let spec = ControlSpec {
+            config: Arc::new(Config::load(&file).unwrap()),
+            file,
+            logs: Logs::foreign(),
+            on_dead: Box::new(|message| panic!("{message}")),
+            sighup: false,
+        };
+        let control = control::start(spec).unwrap();
+        control.attach(Arc::new(FakeGateway::new(sessions)));
+        Self { dir, socket, _control: control }
+    }
+
+    /// Runs `causeway ARGS --socket SOCKET`, which has to succeed, and gives its output.
+    fn ok(&self, args: &[&str]) -> String {
+        let mut all = args.to_vec();
+        all.extend(["--socket", &self.socket]);
+        let (code, out, err) = causeway(&all);
+        assert_eq!((code, err.as_str()), (OK, ""), "{args:?}");
+        out
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.push("--json");
+        serde_json::from_str(&self.ok(&all)).unwrap()
+    }
+}
+
+#[test]
+fn the_command_line_contradicts_itself_nowhere() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    for args in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["reload", "--help"]] {
+        let (code, _, text) = causeway(args);
+        assert_eq!(code, OK);
+        for line in ["0  done", "1  it failed", "2  bad usage or bad configuration", "3  no gateway runs"] {
+            assert!(text.contains(line), "{args:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn sessions_for_people() {
+    let rig = Rig::new(4);
+    assert_eq!(
+        rig.ok(&["show", "sessions"]),
+        "\
+PROTO  INSIDE                   REMOTE            OUTSIDE           STATE        IDLE  EXPIRES
+tcp    [2001:db8:64::101]:1024  198.51.100.10:80  203.0.113.0:2048  established    3s     2h3m
+udp    [2001:db8:64::102]:1025  198.51.100.10:80  203.0.113.1:2049  active         3s     2h3m
+icmp   [2001:db8:64::101]:1026  198.51.100.10:80  203.0.113.2:2050  active         3s     2h3m
+tcp    [2001:db8:64::102]:1027  198.51.100.10:80  203.0.113.3:2051  established    3s     2h3m
+"
+    );
+    assert_eq!(Rig::new(0).ok(&["show", "sessions"]), "no sessions\n");
+}
+
+#[test]
+fn sessions_are_gathered_over_pages_up_to_the_limit() {
+    let rig = Rig::new(1234);
+    let rows = |args: &[&str]| {
+        let mut all = vec!["show", "sessions"];
+        all.extend(args);
+        let value = rig.json(&all);
+        (value["sessions"].as_array().unwrap().len(), value["more"].as_bool().unwrap())
+    };
+    assert_eq!(rows(&[]), (100, true));
+    assert_eq!(rows(&["--limit", "0"]), (1234, false));
+    assert_eq!(rows(&["--limit", "1234"]), (1234, false));
+    assert_eq!(rows(&["--limit", "1233"]), (1233, true));
+    assert_eq!(rows(&["--limit", "0", "--protocol", "udp"]), (411, false));
+    assert_eq!(rows(&["--limit", "0", "--source", "2001:db8:64::101"]), (617, false));
+    assert_eq!(rows(&["--limit", "0", "--remote", "192.0.2.0/24"]), (0, false));
+    assert_eq!(rows(&["--limit", "0", "--outside", "203.0.113.15"]), (77, false));
+    assert!(rig.ok(&["show", "sessions"]).ends_with("There may be more than these 100: see --limit.\n"));
+}
+
+#[test]
+fn counters_for_people_and_for_programs() {
+    let rig = Rig::new(0);
+    assert_eq!(
+        rig.ok(&["show", "counters"]),
+        "\
+NAME                 TOTAL  MEANING
+rx-frames              120  Frames received.
+drop.spoofed-source      1  The source address is not one that the network may send from (BCP 38).
+"
+    );
+    assert_eq!(
+        rig.ok(&["show", "counters", "--drops", "--workers"]),
+        "\
+NAME                 TOTAL  WORKER 0  WORKER 1  MEANING
+drop.spoofed-source      1         0         1  The source address is not one that the network may send from (BCP 38).
+"
+    );
+    let rows = rig.json(&["show", "counters"])["counters"].as_array().unwrap().clone();
+    let row = rows.iter().find(|r| r["name"] == "drop.spoofed-source").unwrap();
+    assert_eq!((&row["total"], &row["kind"], &row["workers"]), (&json!(1), &json!("drop"), &json!([0, 1])));
+    assert!(rows.iter().any(|r| r["name"] == "drop.no-route" && r["total"] == 0), "programs see zeros");
+    assert!(rig.ok(&["show", "counters", "--all"]).contains("drop.no-route"));
+}
+
+#[test]
+fn neighbors_are_sorted_and_chosen_by_network() {
+    let rig = Rig::new(0);
+    assert_eq!(
+        rig.ok(&["show", "neighbors"]),
+        "\
+NETWORK  ADDRESS           MAC                STATE      AGE  MOVES
+tenant0  2001:db8:64::101  02:00:00:00:01:01  reachable  12s      0
+uplink0  192.0.2.1         02:00:00:00:01:01  reachable  12s      0
+"
+    );
+    let rows = rig.json(&["show", "neighbors", "--network", "uplink0"]);
+    assert_eq!(rows["neighbors"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn ports_and_plan() {
+    let rig = Rig::new(0);
+    assert_eq!(
+        rig.ok(&["show", "ports"]),
+        "\
+PORT     DEVICE                        DRIVER         MAC                 MTU  QUEUES  LINK  FILTER       NETWORKS
+tenant0  net_af_packet0,iface=tenant0  net_af_packet  02:00:00:00:00:01  1500       2  up    in software  tenant0
+"
+    );
+    let plan = rig.ok(&["show", "plan"]);
+    assert!(plan.starts_with("generation 1, in use by all 2 workers\n"), "{plan}");
+    let check = causeway(&["check", "--config", &rig.dir.path().join("gw.toml").display().to_string()]).1;
+    assert_eq!(plan.split_once('\n').unwrap().1, check, "the plan in use reads as the check did");
+}
+
+#[test]
+fn reload_says_what_changed_and_what_needs_a_restart() {
+    let rig = Rig::new(0);
+    let file = rig.dir.path().join("gw.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(rig.ok(&["reload"]).lines().next(), Some("nothing has changed"));
+    std::fs::write(&file, text.replace("203.0.113.0/28", "203.0.113.0/29")).unwrap();
+    let out = rig.ok(&["reload"]);
+    assert!(
+        out.starts_with("reloaded: generation 2, in use by all 2 workers\n  nat64.pool: [\"203.0.113.0/28\"] -> [\"203.0.113.0/29\"]\n"),
+        "{out}"
+    );
+    std::fs::write(&file, text.replace("iface=uplink0", "iface=uplink9")).unwrap();
+    let (code, out, err) = causeway(&["reload", "--socket", &rig.socket]);
+    assert_eq!((code, out.as_str()), (FAILED, ""));
+    assert_eq!(
+        err,
+        "causeway: needs a restart: port[uplink0].device\n  port[uplink0].device: \"net_af_packet1,iface=uplink0\" -> \"net_af_packet1,iface=uplink9\"\n"
+    );
+    std::fs::write(&file, text.replace("203.0.113.0/28", "x")).unwrap();
+    let (code, _, err) = causeway(&["reload", "--socket", &rig.socket]);
+    assert_eq!(code, BAD_CONFIG);
+    assert!(err.contains("nat64.pool[0] = \"x\""), "{err}");
+    let (code, out, _) = causeway(&["reload", "--json", "--socket", &rig.socket]);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &answer["errors"][0]["key"]), (BAD_CONFIG, &json!("nat64.pool[0]")));
+}
+
+#[test]
+fn without_a_gateway_the_exit_code_is_3() {
+    let dir = TempDir::new();
+    let socket = dir.path().join("none.sock").display().to_string();
+    for what in ["sessions", "neighbors", "counters", "ports", "plan"] {
+        let (code, out, err) = causeway(&["show", what, "--socket", &socket]);
+        assert_eq!((code, out.as_str()), (NOT_RUNNING, ""), "{what}");
+        assert_eq!(err, format!("causeway: no causeway runs on the control socket {socket}\n"));
+    }
+    let (code, out, _) = causeway(&["reload", "--json", "--socket", &socket]);
+    assert_eq!(code, NOT_RUNNING);
+    assert!(serde_json::from_str::<Value>(&out).unwrap()["error"].is_string());
+    // A socket whose process is gone is no gateway either.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert_eq!(causeway(&["show", "ports", "--socket", &socket]).0, NOT_RUNNING);
+}
+
+#[test]
+fn bad_usage_has_exit_code_2() {
+    for args in [
+        &[][..],
+        &["fly"],
+        &["show"],
+        &["show", "sessions", "--protocol", "sctp"],
+        &["show", "sessions", "--source", "198.51.100.1"],
+        &["show", "sessions", "--limit", "-1"],
+        &["show", "ports", "--name", "a/b"],
+        &["show", "ports", "--name", "a", "--socket", "/b"],
+        &["run", "--config"],
+        &["hw", "show", "nothing"],
+    ] {
+        let (code, out, err) = causeway(args);
+        assert_eq!((code, out.as_str()), (BAD_CONFIG, ""), "{args:?}");
+        assert!(!err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn check_prints_the_plan_or_the_errors() {
+    let dir = TempDir::new();
+    let file = dir.path().join("gw.toml").display().to_string();
+    std::fs::write(&file, LAB).unwrap();
+    let (code, out, err) = causeway(&["check", "--config", &file]);
+    assert_eq!((code, err.as_str()), (OK, ""));
+    assert!(out.starts_with("gateway         cw-gw\nprofile         veth\n"), "{out}");
+    let (code, out, _) = causeway(&["check", "--json", "--config", &file]);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &answer["ok"], &answer["config"]["gateway"]["name"]), (OK, &json!(true), &json!("cw-gw")));
+
+    std::fs::write(&file, LAB.replace("\"203.0.113.0/28\"", "\"203.0.113.0/28\", 5")).unwrap();
+    let (code, out, err) = causeway(&["check", "--config", &file]);
+    assert_eq!((code, out.as_str()), (BAD_CONFIG, ""));
+    assert!(err.starts_with(&file) && err.contains("nat64.pool[1] = 5: wrong type: expected a string, found an integer"), "{err}");
+    let (code, out, err) = causeway(&["check", "--json", "--config", &file]);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, err.as_str(), &answer["ok"]), (BAD_CONFIG, "", &json!(false)));
+    assert_eq!(answer["errors"][0]["key"], "nat64.pool[1]");
+}
+
+#[test]
+fn run_with_a_bad_configuration_starts_nothing() {
+    let dir = TempDir::new();
+    let file = dir.path().join("gw.toml").display().to_string();
+    let socket = dir.path().join("gw.sock");
+    let control = format!("\n[control]\nsocket = \"{}\"\n", socket.display());
+    std::fs::write(&file, LAB.replace("veth", "cray") + &control).unwrap();
+    let (code, _, err) = causeway(&["run", "--config", &file]);
+    assert_eq!(code, BAD_CONFIG);
+    assert!(err.contains("gateway.profile = \"cray\""), "{err}");
+    // A start that fails takes the socket away again.
+    std::fs::write(&file, LAB.to_owned() + &control).unwrap();
+    assert_eq!(causeway(&["run", "--config", &file]).0, FAILED);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn run_on_a_socket_that_is_taken_has_exit_code_1() {
+    let rig = Rig::new(0);
+    let file = rig.dir.path().join("gw.toml").display().to_string();
+    let (code, out, err) = causeway(&["run", "--config", &file]);
+    assert_eq!((code, out.as_str()), (FAILED, ""));
+    assert!(err.starts_with("causeway: another causeway (process ") && err.contains(&rig.socket), "{err}");
+    assert_eq!(Client::new(rig.socket.clone().into()).get("/v1/ready").unwrap()["ready"], true);
+}
+
+#[test]
+fn the_only_socket_of_the_folder_is_the_one_that_is_meant() {
+    let dir = TempDir::new();
+    assert_eq!(only_socket(dir.path()), Ok(None));
+    std::fs::write(dir.path().join("a.sock"), "").unwrap();
+    std::fs::write(dir.path().join("a.sock.lock"), "").unwrap();
+    assert_eq!(only_socket(dir.path()), Ok(Some(dir.path().join("a.sock"))));
+    std::fs::write(dir.path().join("b.sock"), "").unwrap();
+    assert!(only_socket(dir.path()).unwrap_err().ends_with("--name: a, b"));
+    assert_eq!(only_socket(Path::new("/nonexistent")), Ok(None));
+}
+
+#[test]
+fn hardware_profiles_are_listed_and_shown() {
+    let (code, out, _) = causeway(&["hw", "list"]);
+    assert_eq!(code, OK);
+    assert!(["veth", "null", "ixgbe", "ice"].iter().all(|name| out.contains(name)), "{out}");
+    let (code, out, _) = causeway(&["hw", "list", "--json"]);
+    let names = serde_json::from_str::<Value>(&out).unwrap()["profiles"].as_array().unwrap().len();
+    assert!(code == OK && names >= 7);
+    let (code, out, _) = causeway(&["hw", "show", "veth", "--json"]);
+    assert_eq!((code, &serde_json::from_str::<Value>(&out).unwrap()["name"]), (OK, &json!("veth")));
+    let empty = TempDir::new();
+    let (code, out, _) = causeway(&["hw", "detect", "--json", "--root", &empty.path().display().to_string()]);
+    assert_eq!((code, &serde_json::from_str::<Value>(&out).unwrap()["devices"]), (OK, &json!([])));
+}

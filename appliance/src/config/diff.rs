@@ -1,0 +1,127 @@
+//! What differs between the running configuration and a new one, and which of it needs a restart.
+
+use super::Config;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One key that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Key path, as in `capacity.sessions` or `port[tenant0].device`.
+    pub key: String,
+    /// The value that runs; nothing if the key is new.
+    pub old: Option<Value>,
+    /// The value that is wanted; nothing if the key is gone.
+    pub new: Option<Value>,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |v: &Option<Value>| v.as_ref().map_or_else(|| "(not set)".to_owned(), Value::to_string);
+        write!(f, "{}: {} -> {}", self.key, text(&self.old), text(&self.new))
+    }
+}
+
+/// Everything that differs, in the order of the keys. Elements of an array of tables are matched by
+/// their `name` (or `prefix`), so that an element in front does not rename all others.
+#[must_use]
+pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
+    let tree = |c: &Config| {
+        let mut value = serde_json::to_value(c).unwrap_or_default();
+        if let Some(map) = value.as_object_mut() {
+            map.remove("notes");
+        }
+        value
+    };
+    let mut out = Vec::new();
+    compare("", Some(&tree(old)), Some(&tree(new)), &mut out);
+    // What follows from other changes is not one of its own; a profile's file that was changed is.
+    if out.iter().any(|c| c.key.starts_with("gateway.") || c.key.starts_with("capacity.")) {
+        out.retain(|c| !c.key.starts_with("resolved."));
+    }
+    out
+}
+
+/// What identifies an element of an array.
+fn label(element: &Value) -> Option<&str> {
+    element.get("name").or_else(|| element.get("prefix")).and_then(Value::as_str)
+}
+
+fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<Change>) {
+    match (old, new) {
+        (old, new) if old == new => {}
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
+            keys.sort_unstable();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                compare(&path, a.get(key), b.get(key), out);
+            }
+        }
+        (Some(Value::Array(a)), Some(Value::Array(b))) if a.iter().chain(b).all(|e| label(e).is_some()) => {
+            let find = |list: &[Value], name: &str| list.iter().position(|e| label(e) == Some(name));
+            for element in a {
+                let name = label(element).unwrap_or_default();
+                compare(&format!("{path}[{name}]"), Some(element), find(b, name).map(|n| &b[n]), out);
+            }
+            for element in b {
+                let name = label(element).unwrap_or_default();
+                if find(a, name).is_none() {
+                    compare(&format!("{path}[{name}]"), None, Some(element), out);
+                }
+            }
+            // The order of ports is their numbering.
+            let order = |list: &[Value]| list.iter().filter_map(label).map(Value::from).collect::<Vec<_>>();
+            if order(a) != order(b) && out.is_empty() {
+                out.push(Change {
+                    key: path.to_owned(),
+                    old: Some(Value::from(order(a))),
+                    new: Some(Value::from(order(b))),
+                });
+            }
+        }
+        (old, new) => {
+            out.push(Change { key: path.to_owned(), old: old.cloned(), new: new.cloned() });
+        }
+    }
+}
+
+/// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
+const RESTART: [&str; 10] = [
+    "gateway",
+    "capacity",
+    "port",
+    "control",
+    "watchdog",
+    "log.format",
+    "icmp",
+    "neighbor",
+    "nat64.ports",
+    "resolved",
+];
+
+/// The changes that need a restart, out of those of [`changes`]. Also a network whose MTU is larger than
+/// what its port was opened with.
+#[must_use]
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<Change> {
+    let mut out: Vec<Change> = changes(old, new)
+        .into_iter()
+        .filter(|change| {
+            RESTART.iter().any(|key| {
+                change.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            })
+        })
+        .collect();
+    for port in &old.ports {
+        if let (Some(opened), Some(wanted)) = (old.port_mtu(&port.name), new.port_mtu(&port.name))
+            && wanted > opened
+        {
+            out.push(Change {
+                key: format!("port[{}].mtu (the largest `mtu` of its networks)", port.name),
+                old: Some(Value::from(opened.octets())),
+                new: Some(Value::from(wanted.octets())),
+            });
+        }
+    }
+    out
+}

@@ -1,0 +1,275 @@
+//! What control asks of the running gateway, and the rows that it gets.
+//!
+//! The rows are the API: fields are added, never renamed.
+
+use crate::config::{Change, Config, Prefix};
+use causeway_core::counters::{Counter, Counters, DropReason};
+use causeway_core::event::Event;
+use causeway_core::net::{IfId, Prefix4, Prefix6};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// A running gateway. Calls may take some milliseconds, never more: they are made on threads of their
+/// own, but a stopping gateway waits for them.
+pub trait Introspect: Send + Sync {
+    /// How many workers there are; they are numbered from 0.
+    fn workers(&self) -> u16;
+
+    /// Polls that a worker has made. A number that stays is a worker that hangs.
+    fn heartbeat(&self, worker: u16) -> u64;
+
+    /// The next event that a worker has for control, if there is one.
+    fn next_event(&self, worker: u16) -> Option<Event>;
+
+    /// The name of an interface in the plan that is in use.
+    fn interface_name(&self, id: IfId) -> Option<String>;
+
+    /// The counters of each worker, in order.
+    fn counters(&self) -> Vec<Arc<Counters>>;
+
+    /// Sessions that match. A call looks at a bounded number of slots from `query.cursor` on, so a page may be
+    /// short, even empty, and yet have a `next`.
+    fn sessions(&self, query: &SessionQuery) -> SessionPage;
+
+    /// All neighbours.
+    fn neighbors(&self) -> Vec<NeighborRow>;
+
+    /// All ports.
+    fn ports(&self) -> Vec<PortRow>;
+
+    /// Which generation of the plan is in use: the newest, and that of each worker.
+    fn generations(&self) -> Generations;
+
+    /// Makes a configuration the one in use, and returns when all workers have adopted it.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the running configuration is then still in use.
+    fn reload(&self, config: Arc<Config>) -> Result<Generations, ReloadError>;
+}
+
+/// A transport protocol of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6 queries; ports are identifiers.
+    Icmp,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        })
+    }
+}
+
+/// Which sessions are asked for. What is not given matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionQuery {
+    /// Of this protocol.
+    pub protocol: Option<Protocol>,
+    /// With an inside (tenant) address in this prefix.
+    pub source: Option<Prefix6>,
+    /// With a remote address in this prefix, as the outside sees it.
+    pub remote: Option<Prefix>,
+    /// With an outside (pool) address in this prefix.
+    pub outside: Option<Prefix4>,
+    /// Where to go on; what an earlier page had as `next`. 0 begins.
+    pub cursor: u64,
+    /// The most rows to give, 1 to [`PAGE`].
+    pub limit: usize,
+}
+
+/// The most rows of one page.
+pub const PAGE: usize = 1000;
+
+impl SessionQuery {
+    /// True if a row is asked for.
+    #[must_use]
+    pub fn matches(&self, row: &SessionRow) -> bool {
+        self.protocol.is_none_or(|p| p == row.protocol)
+            && self.source.is_none_or(|p| p.contains(row.inside))
+            && self.remote.is_none_or(|p| p.contains(row.remote))
+            && self.outside.is_none_or(|p| row.outside.is_some_and(|a| p.contains(a)))
+    }
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its state, as the RFC calls it where there is one.
+    pub state: String,
+    /// Address of the inside host.
+    pub inside: Ipv6Addr,
+    /// Its port or identifier.
+    pub inside_port: u16,
+    /// Address of the remote host: IPv4 for a translated session.
+    pub remote: IpAddr,
+    /// Its port.
+    pub remote_port: u16,
+    /// The pool address that the remote host sees; nothing if the session is not translated.
+    pub outside: Option<Ipv4Addr>,
+    /// The port that the remote host sees.
+    pub outside_port: Option<u16>,
+    /// Seconds since the last packet.
+    pub idle_s: u64,
+    /// Seconds until it ends if no packet comes.
+    pub expires_s: u64,
+}
+
+/// Some sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionPage {
+    /// The sessions.
+    pub sessions: Vec<SessionRow>,
+    /// The cursor of the next page; nothing at the end.
+    pub next: Option<u64>,
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighborRow {
+    /// Name of the network that it is on.
+    pub interface: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its link-layer address, if known.
+    pub mac: Option<String>,
+    /// Its state (RFC 4861 7.3.2).
+    pub state: String,
+    /// Seconds since that was last confirmed.
+    pub age_s: u64,
+    /// When control first heard of it under this link-layer address: seconds since 1970. Filled in by
+    /// control.
+    #[serde(default)]
+    pub since: Option<u64>,
+    /// How often its link-layer address has changed since control first heard of it. Filled in by control.
+    #[serde(default)]
+    pub moves: u64,
+}
+
+/// A port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRow {
+    /// Its name.
+    pub name: String,
+    /// What it is: the text of `device` or `pci`.
+    pub device: String,
+    /// The driver.
+    pub driver: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// The largest IP packet, in octets.
+    pub mtu: u16,
+    /// Receive queues, one for each worker.
+    pub rx_queues: u16,
+    /// True if it takes all frames, because it has no filter for our addresses.
+    pub promiscuous: bool,
+    /// True if the link is up; nothing if the device does not tell.
+    pub link: Option<bool>,
+    /// Names of its networks.
+    pub networks: Vec<String>,
+    /// What the device counted, by the device's own names.
+    #[serde(default)]
+    pub statistics: std::collections::BTreeMap<String, u64>,
+}
+
+/// Which generation of the plan is in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generations {
+    /// The newest, from 1.
+    pub newest: u64,
+    /// The one that each worker uses.
+    pub workers: Vec<u64>,
+}
+
+/// Why a configuration was not taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// These keys need a restart.
+    #[error("needs a restart: {}", .needs_restart.join(", "))]
+    NeedsRestart {
+        /// Key paths, as in `port[tenant0].device`.
+        needs_restart: Vec<String>,
+    },
+    /// It did not work, for another reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The generations after it.
+    pub generations: Generations,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// What is allowed but deserves a second look.
+    pub notes: Vec<String>,
+}
+
+/// The plan in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// The generations.
+    pub generations: Generations,
+    /// The resolved configuration.
+    pub config: serde_json::Value,
+    /// The same for people.
+    pub text: String,
+}
+
+/// What a counter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CounterKind {
+    /// Packets dropped for a reason.
+    Drop,
+    /// Anything else.
+    Counter,
+}
+
+/// One counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// Its name; `drop.NAME` for drops.
+    pub name: String,
+    /// What it counts.
+    pub kind: CounterKind,
+    /// Over all workers.
+    pub total: u64,
+    /// Of each worker, in order.
+    pub workers: Vec<u64>,
+    /// What it means.
+    pub doc: String,
+}
+
+/// All counters, also those that are zero, in the order of the lists in the program.
+#[must_use]
+pub fn counter_rows(workers: &[Arc<Counters>]) -> Vec<CounterRow> {
+    let row = |name: String, kind, doc: &str, values: Vec<u64>| CounterRow {
+        name,
+        kind,
+        total: values.iter().fold(0, |sum, n| sum.wrapping_add(*n)),
+        workers: values,
+        doc: doc.trim().to_owned(),
+    };
+    let counts = Counter::ALL.iter().map(|c| {
+        let values = workers.iter().map(|w| w.get(*c)).collect();
+        row(c.name().to_owned(), CounterKind::Counter, c.doc(), values)
+    });
+    let drops = DropReason::ALL.iter().map(|r| {
+        let values = workers.iter().map(|w| w.dropped(*r)).collect();
+        row(format!("drop.{}", r.name()), CounterKind::Drop, r.doc(), values)
+    });
+    counts.chain(drops).collect()
+}

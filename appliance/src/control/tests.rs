@@ -1,0 +1,306 @@
+//! Control as a whole: a fake gateway behind a real socket, and the real client.
+
+use super::client::{Client, ClientError};
+use super::introspect::{CounterRow, NeighborRow, ReloadError, SessionPage};
+use super::*;
+use crate::config::Name;
+use crate::testing::{FakeGateway, TempDir};
+use causeway_core::{Event, IfId};
+use causeway_wire::MacAddr;
+use serde_json::Value;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+const LAB: &str = include_str!("../../etc/lab.toml");
+
+/// A control plane of a test's own, in a folder of its own.
+struct Rig {
+    dir: TempDir,
+    control: Option<ControlHandle>,
+    gateway: Arc<FakeGateway>,
+    dead: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rig {
+    fn text(dir: &TempDir, more: &str) -> String {
+        format!("{LAB}\n{more}\n[control]\nsocket = \"{}\"\n", dir.path().join("gw.sock").display())
+    }
+
+    fn spec(dir: &TempDir, dead: &Arc<Mutex<Vec<String>>>) -> ControlSpec {
+        let file = dir.path().join("gw.toml");
+        let dead = Arc::clone(dead);
+        ControlSpec {
+            config: Arc::new(Config::load(&file).unwrap()),
+            file,
+            logs: Logs::foreign(),
+            on_dead: Box::new(move |message| dead.lock().unwrap().push(message.to_owned())),
+            sighup: false,
+        }
+    }
+
+    fn with(gateway: FakeGateway, more: &str) -> Self {
+        let dir = TempDir::new();
+        std::fs::write(dir.path().join("gw.toml"), Self::text(&dir, more)).unwrap();
+        let dead = Arc::default();
+        let control = start(Self::spec(&dir, &dead)).unwrap();
+        let gateway = Arc::new(gateway);
+        control.attach(Arc::<FakeGateway>::clone(&gateway));
+        Self { dir, control: Some(control), gateway, dead }
+    }
+
+    fn new() -> Self {
+        Self::with(FakeGateway::new(10), "")
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.dir.path().join("gw.sock"))
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.client().get(path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    /// The status and the whole answer of a call that is refused.
+    fn refused(outcome: Result<Value, ClientError>) -> (u16, Value) {
+        match outcome {
+            Err(ClientError::Refused { status, body }) => (status, body),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rewrite(&self, from: &str, to: &str) {
+        let file = self.dir.path().join("gw.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    }
+}
+
+fn wait_for(what: &str, mut met: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !met() {
+        assert!(Instant::now() < until, "{what}: not within 10 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_the_gateway_tells_comes_through_the_socket() {
+    let rig = Rig::new();
+    assert_eq!(rig.get("/v1/ready"), serde_json::json!({ "ready": true, "name": "cw-gw" }));
+    let page: SessionPage = serde_json::from_value(rig.get("/v1/sessions")).unwrap();
+    assert_eq!((page.sessions, page.next), (rig.gateway.sessions.clone(), None));
+    let neighbors: Vec<NeighborRow> = serde_json::from_value(rig.get("/v1/neighbors")["neighbors"].clone()).unwrap();
+    assert_eq!(neighbors, rig.gateway.neighbors);
+    assert_eq!(rig.get("/v1/ports")["ports"][0]["mac"], "02:00:00:00:00:01");
+    let plan = rig.get("/v1/plan");
+    assert_eq!(plan["generations"], serde_json::json!({ "newest": 1, "workers": [1, 1] }));
+    assert_eq!(plan["config"]["nat64"]["pool"][0], "203.0.113.0/28");
+    assert!(plan["text"].as_str().unwrap().contains("2001:db8:64:ff9b::/96"));
+}
+
+#[test]
+fn counters_come_with_totals_each_workers_share_and_meaning() {
+    let rig = Rig::new();
+    let rows: Vec<CounterRow> = serde_json::from_value(rig.get("/v1/counters")["counters"].clone()).unwrap();
+    let row = |name: &str| rows.iter().find(|r| r.name == name).unwrap();
+    assert_eq!((row("rx-frames").total, &row("rx-frames").workers), (120, &vec![100, 20]));
+    assert_eq!((row("drop.spoofed-source").total, &row("drop.spoofed-source").workers), (1, &vec![0, 1]));
+    assert_eq!(row("drop.no-route").total, 0, "zeros are there too");
+    assert!(rows.iter().all(|r| !r.doc.is_empty()));
+    let all = causeway_core::Counter::ALL.len() + causeway_core::DropReason::ALL.len();
+    assert_eq!(rows.len(), all);
+}
+
+#[test]
+fn sessions_are_filtered_and_come_in_pages() {
+    let rig = Rig::with(FakeGateway::new(250), "");
+    let page = |query: &str| -> SessionPage { serde_json::from_value(rig.get(&format!("/v1/sessions{query}"))).unwrap() };
+    let first = page("?limit=60");
+    assert_eq!((first.sessions.len(), first.next), (60, Some(60)));
+    let second = page("?limit=1000&cursor=60");
+    assert_eq!((second.sessions.len(), second.next), (100, Some(160)), "a page looks at so many slots");
+    assert!(page("?protocol=icmp&limit=50").sessions.iter().all(|r| r.protocol == introspect::Protocol::Icmp));
+    assert!(page("?source=2001:db8:64::102").sessions.iter().all(|r| r.inside.octets()[15] == 2));
+    assert_eq!(page("?remote=192.0.2.0/24").sessions, []);
+    assert_eq!(page("?outside=203.0.113.5/32&limit=1").sessions[0].outside, Some("203.0.113.5".parse().unwrap()));
+    for bad in ["?limit=0", "?limit=1001", "?protocol=sctp", "?source=198.51.100.1", "?remote=x", "?cursor=-1", "?colour=red"] {
+        let (status, body) = Rig::refused(rig.client().get(&format!("/v1/sessions{bad}")));
+        assert_eq!(status, 400, "{bad}: {body}");
+        assert!(body["error"].is_string(), "{bad}: {body}");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_a_reason() {
+    let rig = Rig::new();
+    assert_eq!(Rig::refused(rig.client().get("/v2/sessions")).0, 404);
+    assert_eq!(Rig::refused(rig.client().post("/v1/sessions")).0, 405);
+    assert_eq!(Rig::refused(rig.client().get("/v1/reload")).0, 405);
+}
+
+#[test]
+fn octets_that_are_no_http_do_no_harm() {
+    use std::io::{Read as _, Write as _};
+    let rig = Rig::new();
+    for junk in [&b"\0\0\0\0\r\n\r\n"[..], &[0xff; 100_000], b"GET / HTTP/9.9\r\n\r\n", b""] {
+        let mut stream = std::os::unix::net::UnixStream::connect(rig.dir.path().join("gw.sock")).unwrap();
+        let _ = stream.write_all(junk);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert_eq!(rig.get("/v1/ready")["ready"], true);
+}
+
+#[test]
+fn before_a_gateway_is_attached_and_after_it_is_let_go_the_answer_is_503() {
+    let dir = TempDir::new();
+    std::fs::write(dir.path().join("gw.toml"), Rig::text(&dir, "")).unwrap();
+    let control = start(Rig::spec(&dir, &Arc::default())).unwrap();
+    let client = Client::new(dir.path().join("gw.sock"));
+    for path in ["/v1/ready", "/v1/sessions", "/v1/neighbors", "/v1/counters", "/v1/ports", "/v1/plan"] {
+        let (status, body) = Rig::refused(client.get(path));
+        assert_eq!((status, body["error"].as_str()), (503, Some("the gateway is starting or stopping")), "{path}");
+    }
+    assert_eq!(Rig::refused(client.post("/v1/reload")).0, 503);
+    control.attach(Arc::new(FakeGateway::new(0)));
+    assert_eq!(client.get("/v1/ready").unwrap()["ready"], true);
+    control.detach();
+    assert_eq!(Rig::refused(client.get("/v1/ports")).0, 503);
+    control.stop();
+    assert!(matches!(client.get("/v1/ready"), Err(ClientError::NotRunning(_))));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["gw.toml"], "nothing is left behind");
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_client_that_stays() {
+    let mut rig = Rig::new();
+    let _idle = std::os::unix::net::UnixStream::connect(rig.dir.path().join("gw.sock")).unwrap();
+    let began = Instant::now();
+    rig.control.take().unwrap().stop();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_second_instance_on_the_same_socket_is_an_error_and_the_first_goes_on() {
+    let rig = Rig::new();
+    let e = start(Rig::spec(&rig.dir, &Arc::default())).unwrap_err().to_string();
+    assert!(e.starts_with("another causeway (process ") && e.contains("gw.sock"), "{e}");
+    assert_eq!(rig.get("/v1/ready")["ready"], true);
+}
+
+#[test]
+fn a_reload_hands_the_new_configuration_over_and_says_what_changed() {
+    let rig = Rig::new();
+    rig.rewrite("203.0.113.0/28", "203.0.113.0/29");
+    let report = rig.client().post("/v1/reload").unwrap();
+    assert_eq!(report["generations"]["newest"], 2);
+    assert_eq!(report["changes"][0]["key"], "nat64.pool");
+    assert_eq!(rig.gateway.reloads.lock().unwrap()[0].nat64.as_ref().unwrap().pool[0].len(), 29);
+    assert_eq!(rig.get("/v1/plan")["config"]["nat64"]["pool"][0], "203.0.113.0/29");
+    // The same file again changes nothing, and the workers are left alone.
+    let report = rig.client().post("/v1/reload").unwrap();
+    assert_eq!((report["changes"].as_array().unwrap().len(), report["generations"]["newest"].as_u64()), (0, Some(2)));
+    assert_eq!(rig.gateway.reloads.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_reload_that_needs_a_restart_is_refused_by_name_with_nothing_applied() {
+    let rig = Rig::new();
+    rig.rewrite("iface=uplink0", "iface=uplink1");
+    rig.rewrite("203.0.113.0/28", "203.0.113.0/29");
+    let (status, body) = Rig::refused(rig.client().post("/v1/reload"));
+    assert_eq!(status, 409);
+    assert_eq!(body["needs_restart"], serde_json::json!(["port[uplink0].device"]));
+    assert_eq!(body["error"], "needs a restart: port[uplink0].device");
+    assert!(rig.gateway.reloads.lock().unwrap().is_empty());
+    assert_eq!(rig.get("/v1/plan")["config"]["nat64"]["pool"][0], "203.0.113.0/28");
+}
+
+#[test]
+fn a_reload_of_a_bad_file_is_refused_with_its_errors() {
+    let rig = Rig::new();
+    rig.rewrite("203.0.113.0/28", "203.0.113.1/28");
+    let (status, body) = Rig::refused(rig.client().post("/v1/reload"));
+    assert_eq!((status, body["errors"][0]["key"].as_str()), (422, Some("nat64.pool[0]")));
+    std::fs::remove_file(rig.dir.path().join("gw.toml")).unwrap();
+    let (status, body) = Rig::refused(rig.client().post("/v1/reload"));
+    assert_eq!(status, 422);
+    assert!(body["error"].as_str().unwrap().contains("cannot be read"), "{body}");
+    assert!(rig.gateway.reloads.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_the_gateway_refuses_stays_out() {
+    let rig = Rig::new();
+    rig.rewrite("203.0.113.0/28", "203.0.113.0/29");
+    *rig.gateway.refuse.lock().unwrap() = Some(ReloadError::NeedsRestart { needs_restart: vec!["x".to_owned()] });
+    assert_eq!(Rig::refused(rig.client().post("/v1/reload")).0, 409);
+    *rig.gateway.refuse.lock().unwrap() = Some(ReloadError::Failed("no memory".to_owned()));
+    let (status, body) = Rig::refused(rig.client().post("/v1/reload"));
+    assert_eq!((status, body["error"].as_str()), (500, Some("no memory")));
+    // The third attempt still sees the change.
+    assert_eq!(rig.client().post("/v1/reload").unwrap()["changes"][0]["key"], "nat64.pool");
+}
+
+#[test]
+fn reloads_at_the_same_time_happen_one_after_the_other() {
+    let rig = Rig::new();
+    rig.rewrite("203.0.113.0/28", "203.0.113.0/29");
+    std::thread::scope(|s| {
+        for _ in 0..8 {
+            s.spawn(|| rig.client().post("/v1/reload").unwrap());
+        }
+    });
+    assert_eq!(rig.gateway.reloads.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn events_of_workers_reach_the_map_of_neighbours() {
+    let rig = Rig::new();
+    let address = "2001:db8:64::101".parse().unwrap();
+    let resolved = |last| Event::NeighborResolved { interface: IfId(0), address, mac: MacAddr([2, 0, 0, 0, 1, last]) };
+    rig.gateway.events.lock().unwrap().extend([resolved(1), resolved(1), resolved(9)]);
+    let row = || rig.get("/v1/neighbors")["neighbors"][1].clone();
+    wait_for("the neighbour moved", || row()["moves"] == 1);
+    assert!(row()["since"].as_u64().is_some_and(|s| s > 1_600_000_000), "{}", row());
+    rig.gateway.events.lock().unwrap().push_back(Event::NeighborUnreachable { interface: IfId(0), address });
+    wait_for("the neighbour is forgotten", || row()["since"].is_null());
+}
+
+#[test]
+fn a_flood_of_events_is_bounded_and_control_goes_on_answering() {
+    let rig = Rig::new();
+    {
+        let mut events = rig.gateway.events.lock().unwrap();
+        for n in 0..200_000u32 {
+            let address = std::net::Ipv4Addr::from(0xc633_6400 + n).into();
+            events.push_back(Event::NeighborResolved { interface: IfId(1), address, mac: MacAddr([2, 0, 0, 0, 0, 1]) });
+            events.push_back(Event::AddressConflict { interface: IfId(1), address, mac: MacAddr([2, 0, 0, 0, 0, 1]) });
+        }
+    }
+    assert_eq!(rig.get("/v1/ready")["ready"], true);
+    wait_for("all events are fetched", || rig.gateway.events.lock().unwrap().is_empty());
+    let known = rig.control.as_ref().unwrap().state.neighbors.len();
+    assert_eq!(known, 65_536, "as many as neighbor.capacity");
+}
+
+#[test]
+fn a_worker_that_hangs_ends_the_process() {
+    let rig = Rig::with(FakeGateway::new(0), "[watchdog]\nwarn = \"300ms\"\nabort = \"700ms\"");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(rig.dead.lock().unwrap().is_empty(), "workers that poll are left alone");
+    rig.gateway.alive.store(false, Ordering::Relaxed);
+    wait_for("the watchdog speaks", || !rig.dead.lock().unwrap().is_empty());
+    let message = rig.dead.lock().unwrap()[0].clone();
+    assert!(message.starts_with("worker 0 has not polled for ") && message.contains("watchdog.abort"), "{message}");
+    assert!(!rig.dir.path().join("gw.sock").exists(), "the socket is gone before the process ends");
+}
+
+#[test]
+fn the_default_socket_has_the_gateways_name() {
+    let name = Name::new("cw-gw").unwrap();
+    assert_eq!(crate::config::default_socket(&name), Path::new("/run/causeway/cw-gw.sock"));
+}

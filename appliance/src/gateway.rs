@@ -1,0 +1,543 @@
+//! The gateway as a whole: from a configuration to running workers, and what control sees of them.
+//!
+//! ```text
+//!  Config + profile -> Spec -> bring-up -> ports -> Plan -> Shared -> workers
+//!                                                     ^               |
+//!                              reload: next Plan -----+   mailboxes --+--> control
+//! ```
+
+use crate::config::{self, Config};
+use crate::control::introspect::{
+    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery, SessionRow,
+};
+use crate::control::ControlHandle;
+use crate::plan::{Plan, PortFacts};
+use crate::worker::{Clock, Shared, TscClock, Worker};
+use causeway_core::{Counters, Event, IfId};
+use causeway_flowtable::{FlowTable, Kind, Reader, Session, TICK_MICROS, Tick};
+use causeway_hwprofiles::bringup::{self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec};
+use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
+use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
+use causeway_hwprofiles::queues::DpdkQueues;
+use causeway_neighbor::{Reachability, Resolved};
+use causeway_wire::l4;
+use std::error::Error;
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+use tracing::{info, warn};
+
+/// How long a reload waits for the workers to adopt a plan. A worker that takes longer hangs.
+const ADOPT_WITHIN: Duration = Duration::from_secs(5);
+/// Readers of the flow table that control may have at once.
+const CONTROL_READERS: u16 = 2;
+/// Slots of the flow table that one answer looks at, at most.
+const SLOTS_PER_PAGE: u32 = 1 << 16;
+/// Entries of the neighbour table that are looked at in one slice.
+const NEIGHBORS_PER_SLICE: usize = 4096;
+
+/// Why the gateway did not start, or ended badly.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The hardware profile cannot do what the configuration wants.
+    #[error("profile `{profile}`, port `{port}`: {problems}")]
+    Profile {
+        /// The profile.
+        profile: String,
+        /// The port.
+        port: String,
+        /// What it cannot do.
+        problems: String,
+    },
+    /// There is no such profile.
+    #[error("gateway.profile: `{0}` is no hardware profile (allowed: {1})")]
+    NoProfile(String, String),
+    /// A device's text is none.
+    #[error("port `{port}`: {problem}")]
+    Device {
+        /// The port.
+        port: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There are not enough cores.
+    #[error("{workers} workers need as many cores, and this process may use {cores}; set gateway.cores or gateway.workers")]
+    Cores {
+        /// Workers wanted.
+        workers: u16,
+        /// Cores that the process may use.
+        cores: usize,
+    },
+    /// Frames were lost.
+    #[error("{0} frames were not given back to their pool")]
+    FramesLost(u32),
+    /// A worker did not start.
+    #[error("worker {0} did not start: its place in the flow table is taken")]
+    Worker(u16),
+}
+
+/// A worker on DPDK.
+type DpdkWorker = Worker<DpdkQueues, MempoolSource, TscClock>;
+
+/// Makes our worker a loop of the bring-up's.
+struct Loop(Option<DpdkWorker>);
+
+impl PollLoop for Loop {
+    #[inline]
+    fn poll(&mut self) -> bool {
+        self.0.as_mut().is_some_and(Worker::poll)
+    }
+
+    fn drain(&mut self) {
+        if let Some(worker) = &mut self.0 {
+            worker.drain();
+        }
+    }
+}
+
+/// Brings everything up, attaches it to control, and returns when it has stopped.
+///
+/// # Errors
+/// What kept it from starting, or went wrong at the end; nothing is left behind.
+pub fn launch(config: Arc<Config>, control: &ControlHandle) -> Result<(), Box<dyn Error>> {
+    let profile = hw_profile(&config)?;
+    let (spec, capacity) = spec(&config, &profile)?;
+    let workers = u16::try_from(spec.worker_cores.len())?;
+    let gateway = bringup::Gateway::bring_up(spec)?;
+    for warning in gateway.warnings() {
+        warn!("{warning}");
+    }
+    for port in gateway.ports() {
+        info!(port = port.name, device = port.device, driver = port.driver, mac = %port.mac, mtu = port.mtu,
+            queues = port.rx_queues, promiscuous = port.promiscuous, "port is up");
+    }
+    let facts = gateway.ports().iter().map(facts).collect::<Vec<_>>();
+    let plan = Arc::new(Plan::build(&config, &facts, None)?);
+    let table = FlowTable::new(&causeway_flowtable::Config {
+        sessions: capacity.sessions,
+        mappings: capacity.mappings,
+        spliced: capacity.spliced,
+        workers: u8::try_from(workers)?,
+        control_readers: u8::try_from(CONTROL_READERS)?,
+        seed: seed()?,
+    })?;
+    info!(stats = ?table.stats(), "flow table is ready");
+    let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
+    let shared = Arc::new(Shared::<MbufFrame>::new(table, resolved, workers));
+    let clock = TscClock::new();
+    let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control())?;
+    control.attach(Arc::new(running));
+
+    let (make, stop) = (Arc::clone(&shared), gateway.stop_handle());
+    let report = gateway.run(move |init| {
+        let (shared, plan) = (Arc::clone(&make), Arc::clone(&plan));
+        let id = init.id;
+        let worker = Worker::new(id, shared, clock.clone(), plan, init.queues, init.source);
+        if worker.is_none() {
+            stop.stop();
+        } else if id == 0 {
+            make.mailboxes[0].announce.store(true, Ordering::Relaxed);
+        }
+        Loop(worker)
+    });
+    control.detach();
+    let report = report?;
+    info!(cause = ?report.cause, frames_in_use = report.frames_in_use, "workers have stopped");
+    if report.frames_in_use != 0 {
+        return Err(GatewayError::FramesLost(report.frames_in_use).into());
+    }
+    if let Some(id) = (0..workers).find(|id| shared.mailboxes[usize::from(*id)].generation.load(Ordering::Relaxed) == 0) {
+        return Err(GatewayError::Worker(id).into());
+    }
+    Ok(())
+}
+
+fn facts(port: &PortInfo) -> PortFacts {
+    PortFacts { name: port.name.clone(), mac: port.mac, mtu: port.mtu }
+}
+
+/// A seed that nobody outside can know.
+fn seed() -> std::io::Result<[u64; 4]> {
+    let mut octets = [0u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut octets)?;
+    let (words, _) = octets.as_chunks::<8>();
+    Ok(std::array::from_fn(|n| u64::from_le_bytes(words[n])))
+}
+
+fn hw_profile(config: &Config) -> Result<HwProfile, Box<dyn Error>> {
+    let all = profile::all(config.gateway.profile_dir.as_ref().map(|d| d.path()))?;
+    let name = config.gateway.profile.as_str();
+    let found = profile::by_name(&all, name).cloned();
+    found.ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(HwProfile::name).collect();
+        GatewayError::NoProfile(name.to_owned(), names.join(", ")).into()
+    })
+}
+
+/// What is to be brought up, and how large the flow table is.
+fn spec(config: &Config, profile: &HwProfile) -> Result<(Spec, profile::Capacity), Box<dyn Error>> {
+    let configured = config.gateway.workers.map(config::Workers::get).or_else(|| {
+        u16::try_from(config.gateway.cores.len()).ok().filter(|n| *n > 0)
+    });
+    let mut ports = Vec::new();
+    let mut workers = profile.cores().default_workers;
+    let (mut frames, mut room) = (0, 0);
+    for port in &config.ports {
+        let name = port.name.as_str();
+        let text = match &port.device {
+            config::Device::Vdev(vdev) => vdev.as_str(),
+            config::Device::Pci(address) => address.as_str(),
+        };
+        let device: Device = text.parse().map_err(|e: bringup::ParseDeviceError| GatewayError::Device {
+            port: name.to_owned(),
+            problem: e.to_string(),
+        })?;
+        let demand = Demand {
+            ports: u16::try_from(config.ports.len())?,
+            workers: configured,
+            rx_descriptors: port.rx_descriptors.map(config::Descriptors::get),
+            tx_descriptors: port.tx_descriptors.map(config::Descriptors::get),
+            mtu: config.port_mtu(&port.name).map(config::Mtu::octets),
+            ..Demand::default()
+        };
+        let checked = profile.check(&demand).map_err(|errors| GatewayError::Profile {
+            profile: profile.name().to_owned(),
+            port: name.to_owned(),
+            problems: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        })?;
+        for notice in &checked.notices {
+            info!(port = name, "{notice}");
+        }
+        workers = checked.workers;
+        frames = frames.max(checked.mempool_frames);
+        room = room.max(checked.room_octets);
+        let key = match profile.rss() {
+            Rss::Toeplitz { key, .. } => key.octets().to_vec(),
+            _ => Vec::new(),
+        };
+        ports.push(PortSpec {
+            mtu: checked.mtu,
+            rx_descriptors: checked.rx_descriptors,
+            tx_descriptors: checked.tx_descriptors,
+            rss: RssSpec { fields: rss_fields(profile.rss()), key },
+            // Every checksum is looked at or updated in software, so that what is forwarded is never
+            // worse than what came in.
+            rx_checksums: false,
+            tx_checksums: false,
+            ..PortSpec::new(name, device)
+        });
+    }
+    let (worker_cores, main_core) = cores(config, workers)?;
+    let mut capacity = profile.capacity();
+    if let Some(sessions) = config.capacity.sessions {
+        capacity.sessions = sessions.get();
+    }
+    if let Some(mappings) = config.capacity.mappings {
+        capacity.mappings = mappings.get();
+    }
+    let spec = Spec {
+        app_group: config.gateway.name.as_str().to_owned(),
+        main_core,
+        worker_cores,
+        mempool_frames: frames,
+        frame_octets: room.saturating_sub(128),
+        idle: match profile.cores().idle {
+            profile::Idle::Spin => bringup::Idle::Spin,
+            profile::Idle::Backoff => bringup::Idle::Backoff,
+        },
+        memory: bringup::Memory::Auto,
+        ports,
+    };
+    Ok((spec, capacity))
+}
+
+fn rss_fields(rss: &Rss) -> u64 {
+    match rss {
+        Rss::Toeplitz { fields, .. } => fields.iter().fold(0, |all, field| all | 1 << field.rte_bit()),
+        _ => 0,
+    }
+}
+
+/// The workers' cores and the main thread's. What is not configured is chosen among the cores that the
+/// process may use: the last ones for workers, and the first for the main thread.
+fn cores(config: &Config, workers: u16) -> Result<(Vec<u16>, u16), GatewayError> {
+    let allowed = allowed_cores();
+    let wanted = usize::from(workers);
+    let worker_cores: Vec<u16> = if config.gateway.cores.is_empty() {
+        if allowed.len() < wanted {
+            return Err(GatewayError::Cores { workers, cores: allowed.len() });
+        }
+        allowed[allowed.len() - wanted..].to_vec()
+    } else {
+        config.gateway.cores.iter().map(|c| c.number()).collect()
+    };
+    let main = config.gateway.main_core.map(|c| c.number()).or_else(|| allowed.first().copied()).unwrap_or(0);
+    Ok((worker_cores, main))
+}
+
+/// The cores that the process may run on (`Cpus_allowed_list` of proc(5)), in order.
+fn allowed_cores() -> Vec<u16> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap_or("0").trim();
+    core_list(list)
+}
+
+/// Parses `0-3,8`.
+fn core_list(text: &str) -> Vec<u16> {
+    let mut cores: Vec<u16> = text
+        .split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.trim().parse::<u16>().ok()?..=last.trim().parse::<u16>().ok()?)
+        })
+        .flatten()
+        .collect();
+    cores.sort_unstable();
+    cores.dedup();
+    cores
+}
+
+/// The running gateway, as control sees it.
+struct Running {
+    shared: Arc<Shared<MbufFrame>>,
+    /// The newest plan. Held while a reload runs, so that there is one at a time.
+    plan: Mutex<Arc<Plan>>,
+    reader: Mutex<Reader>,
+    clock: TscClock,
+    facts: Vec<PortFacts>,
+    ports: PortControl,
+}
+
+impl Running {
+    fn new(
+        plan: &Arc<Plan>,
+        shared: &Arc<Shared<MbufFrame>>,
+        clock: TscClock,
+        facts: Vec<PortFacts>,
+        ports: PortControl,
+    ) -> Result<Self, Box<dyn Error>> {
+        let reader = shared.table.reader().ok_or("the flow table has no place for control's reader")?;
+        let (shared, plan, reader) = (Arc::clone(shared), Mutex::new(Arc::clone(plan)), Mutex::new(reader));
+        Ok(Self { shared, plan, reader, clock, facts, ports })
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The generation that each worker uses.
+    fn generations_of(&self, newest: u64) -> Generations {
+        let workers = self.shared.mailboxes.iter().map(|m| m.generation.load(Ordering::Acquire)).collect();
+        Generations { newest, workers }
+    }
+}
+
+impl Introspect for Running {
+    fn workers(&self) -> u16 {
+        u16::try_from(self.shared.mailboxes.len()).unwrap_or(u16::MAX)
+    }
+
+    fn heartbeat(&self, worker: u16) -> u64 {
+        self.shared.mailboxes.get(usize::from(worker)).map_or(0, |m| m.heartbeat.load(Ordering::Relaxed))
+    }
+
+    fn next_event(&self, worker: u16) -> Option<Event> {
+        let mailbox = self.shared.mailboxes.get(usize::from(worker))?;
+        // Plans that the worker has let go of are freed here.
+        while mailbox.retired.pop().is_some() {}
+        mailbox.events.pop()
+    }
+
+    fn interface_name(&self, id: IfId) -> Option<String> {
+        self.plan().interfaces.get(id).map(|i| i.name.clone())
+    }
+
+    fn counters(&self) -> Vec<Arc<Counters>> {
+        self.shared.mailboxes.iter().map(|m| Arc::clone(&m.counters)).collect()
+    }
+
+    fn sessions(&self, query: &SessionQuery) -> SessionPage {
+        let plan = self.plan();
+        let now = Tick::at(self.clock.now());
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut at) = u32::try_from(query.cursor) else { return SessionPage::default() };
+        let mut page = SessionPage::default();
+        let mut looked = 0;
+        // A slice ends with its guard, so that a listing delays the reuse of slots by a slice at most.
+        const SLICE: u32 = 256;
+        while looked < SLOTS_PER_PAGE {
+            // A slot gives one row at most, so this keeps to the limit and loses none.
+            let room = u32::try_from(query.limit.saturating_sub(page.sessions.len())).unwrap_or(u32::MAX);
+            if room == 0 {
+                break;
+            }
+            let slice = SLICE.min(room);
+            let guard = reader.enter();
+            let next = guard.sessions(at, slice, |session| {
+                if let Some(row) = session_row(&plan, session, now).filter(|row| query.matches(row)) {
+                    page.sessions.push(row);
+                }
+            });
+            drop(guard);
+            looked += slice;
+            let Some(next) = next else { return page };
+            at = next;
+        }
+        page.next = Some(u64::from(at));
+        page
+    }
+
+    fn neighbors(&self) -> Vec<NeighborRow> {
+        let plan = self.plan();
+        let now = self.clock.now();
+        let mut rows = Vec::new();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = self.shared.resolved.list(at, NEIGHBORS_PER_SLICE, now, |n| {
+                let interface = n.link.interface(&plan.interfaces).and_then(|id| plan.interfaces.get(id));
+                rows.push(NeighborRow {
+                    interface: interface.map_or_else(|| "?".to_owned(), |i| i.name.clone()),
+                    address: n.address,
+                    mac: Some(n.mac.to_string()),
+                    state: state_name(n.state).to_owned(),
+                    age_s: n.age_secs,
+                    since: None,
+                    moves: 0,
+                });
+            });
+        }
+        rows.sort_by(|a, b| (&a.interface, a.address).cmp(&(&b.interface, b.address)));
+        rows
+    }
+
+    fn ports(&self) -> Vec<PortRow> {
+        let plan = self.plan();
+        let infos = self.ports.ports().unwrap_or_default();
+        (0u16..)
+            .zip(infos)
+            .map(|(n, info)| PortRow {
+                name: info.name,
+                device: info.device,
+                driver: info.driver,
+                mac: info.mac.to_string(),
+                mtu: info.mtu,
+                rx_queues: info.rx_queues,
+                promiscuous: info.promiscuous,
+                link: self.ports.link(n).ok().map(|l| l.up),
+                networks: plan.interfaces.iter().filter(|(_, i)| i.port == n).map(|(_, i)| i.name.clone()).collect(),
+                statistics: self.ports.stats(n).map(statistics).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn generations(&self) -> Generations {
+        self.generations_of(self.plan().generation)
+    }
+
+    fn reload(&self, config: Arc<Config>) -> Result<Generations, ReloadError> {
+        let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = Plan::build(&config, &self.facts, Some(&current)).map_err(|e| ReloadError::Failed(e.to_string()))?;
+        let plan = Arc::new(plan);
+        if self.shared.mailboxes.iter().any(|m| m.plans.is_full()) {
+            return Err(ReloadError::Failed("a worker has not taken over the plan before this one".to_owned()));
+        }
+        for mailbox in &self.shared.mailboxes {
+            // There is room: this is the only place that pushes, and it holds the lock.
+            let _ = mailbox.plans.push(Arc::clone(&plan));
+        }
+        let generation = plan.generation;
+        *current = plan;
+        drop(current);
+        let until = std::time::Instant::now() + ADOPT_WITHIN;
+        loop {
+            let generations = self.generations_of(generation);
+            if generations.workers.iter().all(|g| *g >= generation) {
+                return Ok(generations);
+            }
+            if std::time::Instant::now() > until {
+                let late: Vec<String> = (0u16..)
+                    .zip(&generations.workers)
+                    .filter(|(_, g)| **g < generation)
+                    .map(|(id, _)| id.to_string())
+                    .collect();
+                return Err(ReloadError::Failed(format!("workers {} have not taken over the plan yet", late.join(", "))));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn statistics(s: bringup::PortStats) -> std::collections::BTreeMap<String, u64> {
+    [
+        ("rx-frames", s.rx_frames),
+        ("tx-frames", s.tx_frames),
+        ("rx-octets", s.rx_octets),
+        ("tx-octets", s.tx_octets),
+        ("rx-missed", s.rx_missed),
+        ("rx-errors", s.rx_errors),
+        ("rx-no-frames", s.rx_no_frame),
+        ("tx-errors", s.tx_errors),
+    ]
+    .into_iter()
+    .map(|(name, n)| (name.to_owned(), n))
+    .collect()
+}
+
+/// RFC 4861 7.3.2's names.
+const fn state_name(state: Reachability) -> &'static str {
+    match state {
+        Reachability::Reachable => "REACHABLE",
+        Reachability::Stale => "STALE",
+        Reachability::Delay => "DELAY",
+        Reachability::Probe => "PROBE",
+    }
+}
+
+/// A row of a session; nothing for one that has not been built yet or is no session of a tenant's.
+fn session_row(plan: &Plan, session: &Session<'_>, now: Tick) -> Option<SessionRow> {
+    let protocol = match session.protocol() {
+        l4::PROTO_TCP => Protocol::Tcp,
+        l4::PROTO_UDP => Protocol::Udp,
+        l4::PROTO_ICMP | l4::PROTO_ICMPV6 => Protocol::Icmp,
+        _ => return None,
+    };
+    let nat64 = plan.nat64.as_ref()?;
+    if session.kind() != Kind::Nat64 || !session.is_live() {
+        return None;
+    }
+    let (state, lifetime) = causeway_nat64::describe(&nat64.config, session);
+    let idle_s = u64::from(now.since(session.ctl().last_seen())) * TICK_MICROS / 1_000_000;
+    Some(SessionRow {
+        protocol,
+        state: state.to_owned(),
+        inside: Ipv6Addr::from_bits(session.src6()),
+        inside_port: session.src_port(),
+        remote: IpAddr::V4(Ipv4Addr::from_bits(session.remote4())),
+        remote_port: session.remote_port(),
+        outside: Some(Ipv4Addr::from_bits(session.out4())),
+        outside_port: Some(session.out_port()),
+        idle_s,
+        expires_s: lifetime.as_secs().saturating_sub(idle_s),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_lists_are_read_as_proc_writes_them() {
+        assert_eq!(core_list("0-3,8"), [0, 1, 2, 3, 8]);
+        assert_eq!(core_list("0"), [0]);
+        assert_eq!(core_list("7,1-2,2"), [1, 2, 7]);
+        assert!(core_list("").is_empty() && core_list("x-3").is_empty());
+    }
+
+    #[test]
+    fn seeds_differ() {
+        assert_ne!(seed().unwrap(), seed().unwrap());
+    }
+}

@@ -1,0 +1,266 @@
+//! The plan: what workers make of a configuration. Immutable; a reload makes a new one of the next
+//! generation, which each worker takes over between two polls.
+
+use crate::config::{self, Config, Inbound, Prefix};
+use causeway_core::classify::Classifier;
+use causeway_core::icmp_error::IcmpErrors;
+use causeway_core::route::{Route4, Route6, RouteError, Target};
+use causeway_core::{IfId, Interface, Interfaces, Prefix4, Prefix6, Role, Routes};
+use causeway_wire::MacAddr;
+use std::net::IpAddr;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// What the plan has to know of a port that was brought up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortFacts {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its own MAC address.
+    pub mac: MacAddr,
+    /// The largest IP packet that it carries, in octets.
+    pub mtu: u16,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub struct Plan {
+    /// Counts up from 1 with each reload.
+    pub generation: u64,
+    /// The logical interfaces.
+    pub interfaces: Interfaces,
+    /// The routes.
+    pub routes: Routes,
+    /// How frames are told apart.
+    pub classifier: Classifier,
+    /// Settings of the neighbour tables.
+    pub neighbor: causeway_neighbor::Config,
+    /// Settings of native forwarding.
+    pub forward: Arc<causeway_forward::Config>,
+    /// NAT64, if it is configured.
+    pub nat64: Option<Nat64Plan>,
+    /// ICMP errors a second and at once, for each stage of each worker that sends any.
+    icmp: (u32, u32),
+}
+
+/// NAT64's part of a plan.
+#[derive(Debug, Clone)]
+pub struct Nat64Plan {
+    /// Its settings.
+    pub config: Arc<causeway_nat64::Config>,
+    /// Its addresses and ports. Survives a reload as far as its addresses do.
+    pub pool: Arc<causeway_nat64::Pool4>,
+}
+
+/// Why a configuration and the ports that are there make no plan.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// A network is on a port that was not brought up.
+    #[error("network `{network}`: the port `{port}` is not there; ports: {ports}")]
+    NoPort {
+        /// The network.
+        network: String,
+        /// Its port.
+        port: String,
+        /// The ports that are there.
+        ports: String,
+    },
+    /// The MTU of a network is larger than its port's.
+    #[error("network `{network}`: mtu {mtu} is more than the {port_mtu} octets that port `{port}` carries")]
+    Mtu {
+        /// The network.
+        network: String,
+        /// Its MTU.
+        mtu: u16,
+        /// Its port.
+        port: String,
+        /// The port's MTU.
+        port_mtu: u16,
+    },
+    /// The routes contradict each other.
+    #[error(transparent)]
+    Routes(#[from] RouteError),
+    /// Forwarding cannot be set up so.
+    #[error(transparent)]
+    Forward(#[from] causeway_forward::ConfigError),
+    /// NAT64 cannot be set up so.
+    #[error("nat64: {0}")]
+    Nat64(#[from] causeway_nat64::ConfigError),
+    /// The neighbour tables cannot be set up so.
+    #[error("neighbor: {0}")]
+    Neighbor(#[from] causeway_neighbor::ConfigError),
+}
+
+impl Plan {
+    /// The plan of a configuration on these ports.
+    ///
+    /// `before` is the plan in force, if there is one: its NAT64 pool is taken over as far as the
+    /// addresses are the same.
+    ///
+    /// # Errors
+    /// What contradicts what; see [`PlanError`].
+    pub fn build(config: &Config, ports: &[PortFacts], before: Option<&Self>) -> Result<Self, PlanError> {
+        let generation = before.map_or(1, |b| b.generation + 1);
+        let interfaces = interfaces(config, ports)?;
+        let (six, four) = routes(config, &interfaces);
+        let routes = Routes::build(&interfaces, &six, &four)?;
+        let (prefixes, pool) = config.nat64.as_ref().map_or_else(Default::default, |n| {
+            (n.prefixes.iter().map(|p| p.prefix()).collect(), n.pool.clone())
+        });
+        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, pool);
+        let neighbor = neighbor(config);
+        neighbor.check()?;
+        let forward = Arc::new(forward(config, &interfaces)?);
+        let nat64 = match &config.nat64 {
+            None => None,
+            Some(n) => {
+                let config = Arc::new(nat64(n, generation)?);
+                let old = before.and_then(|b| b.nat64.as_ref());
+                let pool = old.map_or_else(
+                    || causeway_nat64::Pool4::new(&config),
+                    |old| old.pool.successor(&config),
+                );
+                Some(Nat64Plan { config, pool: Arc::new(pool) })
+            }
+        };
+        let icmp = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());
+        Ok(Self { generation, interfaces, routes, classifier, neighbor, forward, nat64, icmp })
+    }
+
+    /// A fresh limiter for the ICMP errors of one stage (RFC 4443 2.4(f)).
+    #[must_use]
+    pub fn icmp_errors(&self) -> IcmpErrors {
+        IcmpErrors::new(self.icmp.0, self.icmp.1)
+    }
+}
+
+fn interfaces(config: &Config, ports: &[PortFacts]) -> Result<Interfaces, PlanError> {
+    let pool: Vec<Prefix4> = config.nat64.as_ref().map_or_else(Vec::new, |n| n.pool.clone());
+    let list = config.networks.iter().map(|network| {
+        let name = network.name.as_str().to_owned();
+        let port = ports.iter().position(|p| p.name == network.port.as_str());
+        let Some((number, facts)) = port.and_then(|n| Some((u16::try_from(n).ok()?, ports.get(n)?))) else {
+            let ports: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
+            let (port, ports) = (network.port.to_string(), ports.join(", "));
+            return Err(PlanError::NoPort { network: name, port, ports });
+        };
+        let mtu = network.mtu.octets();
+        if mtu > facts.mtu {
+            return Err(PlanError::Mtu { network: name, mtu, port: facts.name.clone(), port_mtu: facts.mtu });
+        }
+        Ok(Interface {
+            name,
+            port: number,
+            vlan: network.vlan.map(|v| v.id()),
+            role: network.role,
+            mac: facts.mac,
+            mtu,
+            link_local: network.link_local.map_or_else(|| facts.mac.link_local(), |l| l.address()),
+            addrs6: network.addresses6.iter().map(|own| (own.address, own.prefix)).collect(),
+            addrs4: network.addresses4.iter().map(|own| (own.address, own.prefix)).collect(),
+            service6: Vec::new(),
+            proxy4: if network.role == Role::Uplink { pool.clone() } else { Vec::new() },
+            sources6: network.sources.clone(),
+        })
+    });
+    Ok(Interfaces::new(list.collect::<Result<_, _>>()?))
+}
+
+/// Static routes, and the on-link prefixes that hold no address of ours (those with one are connected
+/// anyway).
+fn routes(config: &Config, interfaces: &Interfaces) -> (Vec<Route6>, Vec<Route4>) {
+    let (mut six, mut four) = (Vec::new(), Vec::new());
+    for (network, (id, interface)) in config.networks.iter().zip(interfaces.iter()) {
+        let connected6: Vec<Prefix6> = interface.addrs6.iter().map(|(_, p)| *p).collect();
+        let connected4: Vec<Prefix4> = interface.addrs4.iter().map(|(_, p)| *p).collect();
+        let more6 = network.on_link6.iter().filter(|p| !connected6.contains(p));
+        let more4 = network.on_link4.iter().filter(|p| !connected4.contains(p));
+        six.extend(more6.map(|p| Route6 { prefix: *p, target: Target::OnLink(id) }));
+        four.extend(more4.map(|p| Route4 { prefix: *p, target: Target::OnLink(id) }));
+    }
+    for route in &config.routes {
+        let interface: Option<IfId> =
+            route.network.as_ref().and_then(|name| interfaces.by_name(name.as_str()));
+        // The configuration's checks have made sure that the families agree.
+        match (route.prefix, route.via) {
+            (Prefix::V6(prefix), config::Target::Via(IpAddr::V6(gateway))) => {
+                six.push(Route6 { prefix, target: Target::Via { gateway, interface } });
+            }
+            (Prefix::V4(prefix), config::Target::Via(IpAddr::V4(gateway))) => {
+                four.push(Route4 { prefix, target: Target::Via { gateway, interface } });
+            }
+            (Prefix::V6(prefix), _) => six.push(Route6 { prefix, target: Target::Unreachable }),
+            (Prefix::V4(prefix), _) => four.push(Route4 { prefix, target: Target::Unreachable }),
+        }
+    }
+    (six, four)
+}
+
+fn neighbor(config: &Config) -> causeway_neighbor::Config {
+    let n = &config.neighbor;
+    let (capacity, incomplete) = (n.capacity.get() as usize, n.incomplete.get() as usize);
+    let default = causeway_neighbor::Config::default();
+    causeway_neighbor::Config {
+        capacity,
+        per_interface: (capacity - capacity / 4).max(1),
+        incomplete,
+        incomplete_per_interface: (incomplete / 2).max(1),
+        learned: default.learned.min(capacity),
+        learned_per_interface: default.learned_per_interface.min(capacity),
+        resolutions_rate_pps: n.resolutions_per_second.get(),
+        queue_per_hop: n.queue.get() as usize,
+        echo_rate_pps: config.icmp.echo_per_second.get(),
+        echo_burst: config.icmp.echo_burst.get(),
+        reachable_time: n.reachable_time.duration(),
+        retrans_time: n.retransmit_time.duration(),
+        ..default
+    }
+}
+
+fn forward(config: &Config, interfaces: &Interfaces) -> Result<causeway_forward::Config, PlanError> {
+    let isolation = if config.isolation.enabled {
+        let pairs = config.isolation.allow.iter().filter_map(|(a, b)| {
+            Some((interfaces.by_name(a.as_str())?, interfaces.by_name(b.as_str())?))
+        });
+        causeway_forward::Isolation::On { allow: pairs.collect() }
+    } else {
+        causeway_forward::Isolation::Off
+    };
+    let (rate, burst) = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());
+    let mut forward = causeway_forward::Config::new(interfaces, &isolation, rate, burst)?;
+    for (network, (id, _)) in config.networks.iter().zip(interfaces.iter()) {
+        if network.role == Role::Tenant && network.inbound == Inbound::Closed {
+            forward = forward.with_inbound(id, causeway_forward::Inbound::Closed)?;
+        }
+    }
+    Ok(forward)
+}
+
+fn nat64(n: &config::Nat64, generation: u64) -> Result<causeway_nat64::Config, PlanError> {
+    use causeway_nat64::{Config, Filtering, Options, Policy, Timeouts};
+    let t = &n.timeouts;
+    let default = Options::default();
+    let options = Options {
+        prefixes: n.prefixes.iter().map(|p| p.prefix()).collect(),
+        pool: n.pool.clone(),
+        first_port: n.ports.first(),
+        last_port: n.ports.last(),
+        filtering: match n.filtering {
+            config::Filtering::EndpointIndependent => Filtering::EndpointIndependent,
+            config::Filtering::AddressAndPortDependent => Filtering::AddressAndPortDependent,
+        },
+        timeouts: Timeouts {
+            udp: t.udp.duration(),
+            tcp_established: t.tcp_established.duration(),
+            tcp_transitory: t.tcp_transitory.duration(),
+            tcp_incoming_syn: t.tcp_incoming_syn.duration(),
+            icmp: t.icmp.duration(),
+            ..default.timeouts
+        },
+        policy: Policy { lowest_ipv6_mtu: n.lowest_ipv6_mtu.octets(), ..default.policy },
+        // Flows carry the low 16 bits: only whether it is the present one matters.
+        generation: (generation & 0xffff) as u16,
+        ..default
+    };
+    Ok(Config::new(options)?)
+}

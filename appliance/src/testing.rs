@@ -1,0 +1,168 @@
+//! Help for tests of this crate.
+
+use crate::config::Config;
+use crate::control::introspect::{
+    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery, SessionRow,
+};
+use causeway_core::{Counter, Counters, DropReason, Event, IfId};
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A folder of a test's own; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let n = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("causeway-test-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A gateway without packets, as control sees it.
+#[derive(Debug)]
+pub(crate) struct FakeGateway {
+    pub(crate) sessions: Vec<SessionRow>,
+    pub(crate) neighbors: Vec<NeighborRow>,
+    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) beats: Vec<AtomicU64>,
+    /// Workers that poll whenever they are looked at.
+    pub(crate) alive: AtomicBool,
+    pub(crate) events: Mutex<VecDeque<Event>>,
+    pub(crate) generation: AtomicU64,
+    /// Configurations that it was given.
+    pub(crate) reloads: Mutex<Vec<Arc<Config>>>,
+    /// What it says to the next one.
+    pub(crate) refuse: Mutex<Option<ReloadError>>,
+    /// Slots looked at in one page, as a real table would bound them.
+    pub(crate) slots_per_page: usize,
+}
+
+impl FakeGateway {
+    pub(crate) fn new(sessions: usize) -> Self {
+        let session = |n: usize| {
+            let n16 = u16::try_from(n % 60_000).unwrap();
+            SessionRow {
+                protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Icmp][n % 3],
+                state: ["established", "active", "active"][n % 3].to_owned(),
+                inside: Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 0x101 + n16 % 2),
+                inside_port: 1024 + n16,
+                remote: Ipv4Addr::new(198, 51, 100, 10).into(),
+                remote_port: 80,
+                outside: Some(Ipv4Addr::new(203, 0, 113, u8::try_from(n % 16).unwrap())),
+                outside_port: Some(2048 + n16),
+                idle_s: 3,
+                expires_s: 7437,
+            }
+        };
+        let neighbor = |address: &str, interface: &str| NeighborRow {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+            mac: Some("02:00:00:00:01:01".to_owned()),
+            state: "reachable".to_owned(),
+            age_s: 12,
+            since: None,
+            moves: 0,
+        };
+        let counters = [Arc::new(Counters::new()), Arc::new(Counters::new())];
+        counters[0].add(Counter::RxFrames, 100);
+        counters[1].add(Counter::RxFrames, 20);
+        counters[1].as_ref().drop(DropReason::SpoofedSource);
+        Self {
+            sessions: (0..sessions).map(session).collect(),
+            neighbors: vec![neighbor("192.0.2.1", "uplink0"), neighbor("2001:db8:64::101", "tenant0")],
+            counters: counters.into(),
+            beats: (0..2).map(|_| AtomicU64::new(0)).collect(),
+            alive: AtomicBool::new(true),
+            events: Mutex::default(),
+            generation: AtomicU64::new(1),
+            reloads: Mutex::default(),
+            refuse: Mutex::default(),
+            slots_per_page: 100,
+        }
+    }
+}
+
+impl Introspect for FakeGateway {
+    fn workers(&self) -> u16 {
+        2
+    }
+
+    fn heartbeat(&self, worker: u16) -> u64 {
+        let more = u64::from(self.alive.load(Ordering::Relaxed));
+        self.beats[usize::from(worker)].fetch_add(more, Ordering::Relaxed)
+    }
+
+    fn next_event(&self, _worker: u16) -> Option<Event> {
+        self.events.lock().unwrap().pop_front()
+    }
+
+    fn interface_name(&self, id: IfId) -> Option<String> {
+        ["tenant0", "uplink0"].get(usize::from(id.0)).map(ToString::to_string)
+    }
+
+    fn counters(&self) -> Vec<Arc<Counters>> {
+        self.counters.clone()
+    }
+
+    fn sessions(&self, query: &SessionQuery) -> SessionPage {
+        let from = usize::try_from(query.cursor).unwrap();
+        let mut page = SessionPage::default();
+        let mut at = from;
+        while at < self.sessions.len() && at < from + self.slots_per_page && page.sessions.len() < query.limit {
+            page.sessions.extend(self.sessions.get(at).filter(|row| query.matches(row)).cloned());
+            at += 1;
+        }
+        page.next = (at < self.sessions.len()).then_some(at as u64);
+        page
+    }
+
+    fn neighbors(&self) -> Vec<NeighborRow> {
+        self.neighbors.clone()
+    }
+
+    fn ports(&self) -> Vec<PortRow> {
+        vec![PortRow {
+            name: "tenant0".to_owned(),
+            device: "net_af_packet0,iface=tenant0".to_owned(),
+            driver: "net_af_packet".to_owned(),
+            mac: "02:00:00:00:00:01".to_owned(),
+            mtu: 1500,
+            rx_queues: 2,
+            promiscuous: true,
+            link: Some(true),
+            networks: vec!["tenant0".to_owned()],
+            ..PortRow::default()
+        }]
+    }
+
+    fn generations(&self) -> Generations {
+        let newest = self.generation.load(Ordering::Relaxed);
+        Generations { newest, workers: vec![newest; 2] }
+    }
+
+    fn reload(&self, config: Arc<Config>) -> Result<Generations, ReloadError> {
+        if let Some(error) = self.refuse.lock().unwrap().take() {
+            return Err(error);
+        }
+        self.reloads.lock().unwrap().push(config);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        Ok(self.generations())
+    }
+}

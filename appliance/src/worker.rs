@@ -1,0 +1,638 @@
+//! One poll-mode worker: all pipelines assembled around the queues that one core owns.
+//!
+//! ```text
+//!  handoff ring -+                                  +-> local     (neighbor: ARP, ND, echo)
+//!                v                                  |-> forward
+//!  rx_burst -> classify -> one burst per class -----+-> nat64 in -> out
+//!                                                   +-> nat64 out -> in
+//!  tx_burst <- Ethernet header <- next hop <--------+
+//! ```
+//!
+//! A poll takes at most one burst from each queue, reads the clock once, enters the flow table's guard
+//! once and leaves it at the end, so that a worker between two polls never delays reuse. Timers, expiry
+//! and hand-offs are bounded per poll. Nothing here allocates after start.
+//!
+//! The worker knows no DPDK: it is generic over [`Queues`] and [`FrameSource`], and tests run it on
+//! plain memory.
+
+use crate::plan::Plan;
+use arrayvec::ArrayVec;
+use causeway_core::event::Events;
+use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreachable6};
+use causeway_core::{
+    BURST, Burst, Class, Counter, Counters, Ctx, DropReason, Egress, Event, Frame, FrameSource, Handoff, Instant,
+    Outbox, Packet, Queues, Verdict,
+};
+use causeway_flowtable::{Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker};
+use causeway_forward::Forward;
+use causeway_nat64::{Expiry, Nat64};
+use causeway_neighbor::{Neighbors, Resolution, Resolved};
+use causeway_wire::ethernet;
+use causeway_wire::MacAddr;
+use causeway_wire::ethernet::EthernetRepr;
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Packets that wait in a worker's ring for their owner.
+const HANDOFF_RING: usize = 1024;
+/// Events that wait in a worker's ring for control.
+const EVENT_RING: usize = 1024;
+/// Plans on their way to a worker. Control waits for adoption, so one is enough; two let it hurry.
+const PLAN_RING: usize = 2;
+/// Flow slots judged for expiry in one poll, at most.
+const SWEEP_PER_POLL: u32 = 64;
+/// Neighbour timers looked at in one poll, at most.
+const TIMERS_PER_POLL: usize = 16;
+
+/// The clock of a worker, read once per poll.
+pub trait Clock {
+    /// Monotonic time since the process started.
+    fn now(&self) -> Instant;
+}
+
+/// The processor's time stamp counter.
+#[derive(Debug, Clone)]
+pub struct TscClock {
+    clock: quanta::Clock,
+    origin: quanta::Instant,
+}
+
+impl TscClock {
+    /// A clock whose origin is now. Clones share it.
+    #[must_use]
+    pub fn new() -> Self {
+        let clock = quanta::Clock::new();
+        let origin = clock.now();
+        Self { clock, origin }
+    }
+}
+
+impl Default for TscClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for TscClock {
+    #[inline]
+    fn now(&self) -> Instant {
+        let since = self.clock.now().duration_since(self.origin);
+        Instant::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a worker and the rest of the process exchange.
+#[derive(Debug)]
+pub struct Mailbox<F> {
+    /// This worker's counters.
+    pub counters: Arc<Counters>,
+    /// Polls made; control's watchdog reads it.
+    pub heartbeat: CachePadded<AtomicU64>,
+    /// Packets from other workers for what this one owns.
+    pub handoff: ArrayQueue<Handoff<F>>,
+    /// Events for control.
+    pub events: ArrayQueue<Event>,
+    /// New plans from control.
+    pub plans: ArrayQueue<Arc<Plan>>,
+    /// Plans that this worker no longer uses, for control to free.
+    pub retired: ArrayQueue<Arc<Plan>>,
+    /// Generation of the plan in use.
+    pub generation: AtomicU64,
+    /// Set by control to make the worker announce the addresses of its interfaces.
+    pub announce: AtomicBool,
+}
+
+impl<F> Mailbox<F> {
+    fn new() -> Self {
+        Self {
+            counters: Arc::new(Counters::new()),
+            heartbeat: CachePadded::new(AtomicU64::new(0)),
+            handoff: ArrayQueue::new(HANDOFF_RING),
+            events: ArrayQueue::new(EVENT_RING),
+            plans: ArrayQueue::new(PLAN_RING),
+            retired: ArrayQueue::new(PLAN_RING + 1),
+            generation: AtomicU64::new(0),
+            announce: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared<F> {
+    /// The flow table.
+    pub table: Arc<FlowTable>,
+    /// Link-layer addresses of resolved neighbours.
+    pub resolved: Arc<Resolved>,
+    /// One mailbox for each worker.
+    pub mailboxes: Vec<Mailbox<F>>,
+}
+
+impl<F> Shared<F> {
+    /// What `workers` workers share.
+    #[must_use]
+    pub fn new(table: Arc<FlowTable>, resolved: Arc<Resolved>, workers: u16) -> Self {
+        Self { table, resolved, mailboxes: (0..workers).map(|_| Mailbox::new()).collect() }
+    }
+}
+
+/// The transmit side: frames gather per port and leave in bursts.
+struct Io<Q: Queues> {
+    queues: Q,
+    tx: Vec<ArrayVec<Q::Frame, BURST>>,
+}
+
+impl<Q: Queues> Io<Q> {
+    /// Puts a frame on its port; a full burst leaves at once.
+    #[inline]
+    fn push(&mut self, port: u16, frame: Q::Frame, counters: &Counters) {
+        let Some(tx) = self.tx.get_mut(usize::from(port)) else {
+            counters.drop(DropReason::NoRoute);
+            return;
+        };
+        tx.push(frame);
+        if tx.is_full() {
+            self.flush(port, counters);
+        }
+    }
+
+    /// Sends what waits for a port. What the device does not take is dropped and counted: to wait for
+    /// it would delay every other port.
+    fn flush(&mut self, port: u16, counters: &Counters) {
+        let tx = &mut self.tx[usize::from(port)];
+        if tx.is_empty() {
+            return;
+        }
+        let (frames, octets) = (tx.len(), tx.iter().map(Frame::octets).sum::<usize>());
+        self.queues.tx(port, tx);
+        let left = tx.iter().map(Frame::octets).sum::<usize>();
+        counters.add(Counter::TxFrames, (frames - tx.len()) as u64);
+        counters.add(Counter::TxOctets, (octets - left) as u64);
+        for _ in tx.drain(..) {
+            counters.drop(DropReason::TxFull);
+        }
+    }
+}
+
+/// ICMP errors that the neighbour stage asks for. The limit is the one of `[icmp]`.
+struct Answers(IcmpErrors);
+
+impl Answers {
+    fn send<S: FrameSource>(
+        &mut self,
+        ctx: &mut Ctx<'_, S>,
+        packet: &Packet<S::Frame>,
+        six: Unreachable6,
+        four: Unreachable4,
+    ) {
+        if packet.meta.ethertype == ethernet::ETHERTYPE_IPV6 {
+            self.0.send6(ctx, packet, Error6::Unreachable(six));
+        } else {
+            self.0.send4(ctx, packet, Error4::Unreachable(four));
+        }
+    }
+}
+
+impl<S: FrameSource> causeway_neighbor::Errors<S> for Answers {
+    fn address_unreachable(&mut self, ctx: &mut Ctx<'_, S>, packet: &Packet<S::Frame>) {
+        self.send(ctx, packet, Unreachable6::Address, Unreachable4::Host);
+    }
+
+    fn port_unreachable(&mut self, ctx: &mut Ctx<'_, S>, packet: &Packet<S::Frame>) {
+        self.send(ctx, packet, Unreachable6::Port, Unreachable4::Port);
+    }
+}
+
+/// NAT64 as the plan wants it, if it does.
+fn nat64<F: Frame>(plan: &Plan) -> Option<Nat64<F>> {
+    let n = plan.nat64.as_ref()?;
+    Some(Nat64::new(Arc::clone(&n.config), Arc::clone(&n.pool), plan.icmp_errors()))
+}
+
+/// Who judges which flows. A flow whose function is no longer configured ends.
+struct Judge<'a> {
+    nat64: Option<Expiry<'a>>,
+    forward: causeway_forward::Expiry<'a>,
+}
+
+impl Sweeper for Judge<'_> {
+    fn judge(&mut self, session: &Session<'_>, ctl: Ctl, now: Tick) -> Fate {
+        if session.kind() == Kind::Native6 {
+            return self.forward.judge(session, ctl, now);
+        }
+        self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now))
+    }
+
+    fn session_ended(&mut self, session: &Session<'_>) {
+        self.forward.session_ended(session);
+        if let Some(n) = &mut self.nat64 {
+            n.session_ended(session);
+        }
+    }
+
+    fn mapping_ended(&mut self, mapping: &Mapping<'_>) {
+        if let Some(n) = &mut self.nat64 {
+            n.mapping_ended(mapping);
+        }
+    }
+}
+
+/// The stages, with what they are lent on every call.
+struct Stages<S: FrameSource> {
+    neighbors: Neighbors<S::Frame>,
+    forward: Forward,
+    /// Nothing while no NAT64 is configured; then no packet is of its classes.
+    nat64: Option<Nat64<S::Frame>>,
+    answers: Answers,
+    source: S,
+    outbox: Outbox<S::Frame>,
+    events: Events,
+}
+
+/// One burst for each class, in the order of [`slot`].
+type ByClass<F> = [Burst<F>; CLASSES];
+
+/// Packets between classification and their stage.
+struct Waiting<F> {
+    /// Those that came in.
+    first: ByClass<F>,
+    /// Those that a stage classified again.
+    again: ByClass<F>,
+}
+
+const CLASSES: usize = 4;
+const BY_SLOT: [Class; CLASSES] = [Class::Nat64In, Class::Nat64Out, Class::Forward6, Class::Local];
+
+const fn slot(class: Class) -> usize {
+    match class {
+        Class::Nat64In => 0,
+        Class::Nat64Out => 1,
+        Class::Forward6 => 2,
+        Class::Local => 3,
+    }
+}
+
+/// One poll-mode worker.
+pub struct Worker<Q: Queues, S: FrameSource<Frame = Q::Frame>, C> {
+    id: u16,
+    shared: Arc<Shared<Q::Frame>>,
+    clock: C,
+    plan: Arc<Plan>,
+    flow: FlowWorker,
+    io: Io<Q>,
+    stages: Stages<S>,
+    waiting: Waiting<Q::Frame>,
+}
+
+impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
+    /// Worker number `id` with its queues. Nothing if the number is not one of `shared`, or was given
+    /// out before.
+    #[must_use]
+    pub fn new(
+        id: u16,
+        shared: Arc<Shared<Q::Frame>>,
+        clock: C,
+        plan: Arc<Plan>,
+        queues: Q,
+        source: S,
+    ) -> Option<Self> {
+        let mailbox = shared.mailboxes.get(usize::from(id))?;
+        let flow = shared.table.worker(u8::try_from(id).ok()?)?;
+        mailbox.generation.store(plan.generation, Ordering::Release);
+        let stages = Stages {
+            neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &plan.interfaces).ok()?,
+            forward: Forward::new(Arc::clone(&plan.forward)),
+            nat64: nat64(&plan),
+            answers: Answers(plan.icmp_errors()),
+            source,
+            outbox: Outbox::new(),
+            events: Events::new(),
+        };
+        let waiting = Waiting { first: Default::default(), again: Default::default() };
+        let tx = (0..queues.ports()).map(|_| ArrayVec::new()).collect();
+        Some(Self { id, shared, clock, plan, flow, io: Io { queues, tx }, stages, waiting })
+    }
+
+    /// One poll of everything. True if there was any packet.
+    pub fn poll(&mut self) -> bool {
+        let now = self.clock.now();
+        self.adopt_plan();
+        let mailbox = &self.shared.mailboxes[usize::from(self.id)];
+        let guard = self.flow.enter();
+        let mut pass = Pass {
+            now,
+            id: self.id,
+            shared: &self.shared,
+            mailbox,
+            counters: &mailbox.counters,
+            plan: &self.plan,
+            guard: &guard,
+            io: &mut self.io,
+            stages: &mut self.stages,
+        };
+        let busy = pass.hand_ins(&mut self.waiting) | pass.receive(&mut self.waiting);
+        pass.timers();
+        pass.events();
+        for port in 0..self.io.queues.ports() {
+            self.io.flush(port, &mailbox.counters);
+        }
+        drop(guard);
+        let counter = if busy { Counter::BusyPolls } else { Counter::IdlePolls };
+        mailbox.counters.add(counter, 1);
+        mailbox.heartbeat.store(mailbox.heartbeat.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        busy
+    }
+
+    /// Gives back every frame that is held anywhere, before the worker stops.
+    pub fn drain(&mut self) {
+        let mailbox = &self.shared.mailboxes[usize::from(self.id)];
+        for port in 0..self.io.queues.ports() {
+            self.io.flush(port, &mailbox.counters);
+        }
+        let counters: &Counters = &mailbox.counters;
+        self.stages.neighbors.drain(counters);
+        while mailbox.handoff.pop().is_some() {
+            counters.drop(DropReason::Shutdown);
+        }
+        self.stages.outbox.drain().for_each(drop);
+    }
+
+    /// Takes over the newest plan, between two polls. The old one goes back to control to be freed.
+    #[inline]
+    fn adopt_plan(&mut self) {
+        let mailbox = &self.shared.mailboxes[usize::from(self.id)];
+        if mailbox.plans.is_empty() {
+            return;
+        }
+        while let Some(plan) = mailbox.plans.pop() {
+            self.stages.neighbors.set_interfaces(&plan.interfaces, &mailbox.counters);
+            self.stages.forward.set_config(Arc::clone(&plan.forward));
+            match (&mut self.stages.nat64, &plan.nat64) {
+                (Some(stage), Some(new)) => stage.reconfigure(Arc::clone(&new.config), Arc::clone(&new.pool)),
+                (stage, _) => *stage = nat64(&plan),
+            }
+            let generation = plan.generation;
+            let old = std::mem::replace(&mut self.plan, plan);
+            // Full means that control does not take them back in time: then it is freed here.
+            drop(mailbox.retired.push(old));
+            mailbox.generation.store(generation, Ordering::Release);
+            self.stages.events.push(Event::PlanAdopted { worker: self.id, generation });
+        }
+    }
+}
+
+/// What one poll works with.
+struct Pass<'a, 'g, Q: Queues, S: FrameSource<Frame = Q::Frame>> {
+    now: Instant,
+    id: u16,
+    shared: &'a Shared<Q::Frame>,
+    mailbox: &'a Mailbox<Q::Frame>,
+    counters: &'a Counters,
+    plan: &'a Plan,
+    guard: &'a Guard<'g>,
+    io: &'a mut Io<Q>,
+    stages: &'a mut Stages<S>,
+}
+
+/// A context for a stage, made from disjoint parts of the pass.
+macro_rules! ctx {
+    ($pass:expr) => {
+        Ctx {
+            now: $pass.now,
+            worker: $pass.id,
+            workers: $pass.shared.mailboxes.len() as u16,
+            counters: $pass.counters,
+            outbox: &mut $pass.stages.outbox,
+            source: &mut $pass.stages.source,
+            events: &mut $pass.stages.events,
+            interfaces: &$pass.plan.interfaces,
+            routes: &$pass.plan.routes,
+        }
+    };
+}
+
+impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
+    /// Takes what other workers handed over, at most a burst. True if there was anything.
+    fn hand_ins(&mut self, waiting: &mut Waiting<Q::Frame>) -> bool {
+        let mut any = false;
+        for _ in 0..BURST {
+            match self.mailbox.handoff.pop() {
+                None => break,
+                Some(Handoff::Send(packet)) => self.transmit(packet),
+                Some(Handoff::Process(class, packet)) => waiting.first[slot(class)].push(packet),
+            }
+            any = true;
+        }
+        if any {
+            self.run(waiting);
+        }
+        any
+    }
+
+    /// Takes a burst from each port through all stages. True if there was a frame.
+    fn receive(&mut self, waiting: &mut Waiting<Q::Frame>) -> bool {
+        let mut frames = ArrayVec::<Q::Frame, BURST>::new();
+        let mut any = false;
+        for port in 0..self.io.queues.ports() {
+            self.io.queues.rx(port, &mut frames);
+            if frames.is_empty() {
+                continue;
+            }
+            any = true;
+            let octets: usize = frames.iter().map(Frame::octets).sum();
+            self.counters.add(Counter::RxFrames, frames.len() as u64);
+            self.counters.add(Counter::RxOctets, octets as u64);
+            for frame in frames.drain(..) {
+                match self.plan.classifier.classify(port, frame) {
+                    Ok((class, packet)) => waiting.first[slot(class)].push(packet),
+                    Err(reason) => self.counters.drop(reason),
+                }
+            }
+            self.run(waiting);
+        }
+        any
+    }
+
+    /// Runs all classes, then once more what was classified again.
+    fn run(&mut self, waiting: &mut Waiting<Q::Frame>) {
+        let Waiting { first, again } = waiting;
+        for class in BY_SLOT {
+            self.run_class(class, &mut first[slot(class)], again);
+        }
+        for class in BY_SLOT {
+            if !again[slot(class)].is_empty() {
+                std::mem::swap(&mut again[slot(class)], &mut first[slot(class)]);
+                self.run_class(class, &mut first[slot(class)], again);
+            }
+        }
+        self.send_outbox();
+    }
+
+    /// Runs one class over its burst, which is empty afterwards.
+    #[inline]
+    fn run_class(&mut self, class: Class, burst: &mut Burst<Q::Frame>, again: &mut ByClass<Q::Frame>) {
+        if burst.is_empty() {
+            return;
+        }
+        let mut verdicts = [Verdict::Consume; BURST];
+        let verdicts = &mut verdicts[..burst.len()];
+        match class {
+            Class::Nat64In | Class::Nat64Out => {
+                match &mut self.stages.nat64 {
+                    Some(s) if class == Class::Nat64In => s.v6_to_v4(&mut ctx!(self), self.guard, burst, verdicts),
+                    Some(s) => s.v4_to_v6(&mut ctx!(self), self.guard, burst, verdicts),
+                    None => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
+                }
+            }
+            Class::Forward6 => self.stages.forward.process(&mut ctx!(self), self.guard, burst, verdicts),
+            Class::Local => {
+                self.run_local(burst, again);
+                return;
+            }
+        }
+        for (packet, verdict) in burst.drain(..).zip(verdicts) {
+            self.settle(packet, *verdict, again);
+        }
+    }
+
+    /// Local packets go one at a time, and to the worker that owns their state.
+    fn run_local(&mut self, burst: &mut Burst<Q::Frame>, again: &mut ByClass<Q::Frame>) {
+        for mut packet in burst.drain(..) {
+            let owner = self.stages.neighbors.owner_of(&self.plan.interfaces, &packet).unwrap_or(self.id);
+            if owner == self.id {
+                let verdict = self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.answers, &mut packet);
+                self.settle(packet, verdict, again);
+            } else {
+                self.hand_off(owner, Handoff::Process(Class::Local, packet));
+            }
+        }
+    }
+
+    /// Does what a stage decided.
+    #[inline(always)]
+    fn settle(&mut self, mut packet: Packet<Q::Frame>, verdict: Verdict, again: &mut ByClass<Q::Frame>) {
+        match verdict {
+            Verdict::Forward { egress } => {
+                packet.meta.egress = egress;
+                self.transmit(packet);
+            }
+            Verdict::Again(class) if packet.meta.again == 0 => {
+                packet.meta.again = 1;
+                if again[slot(class)].try_push(packet).is_err() {
+                    self.counters.drop(DropReason::OutboxFull);
+                }
+            }
+            Verdict::Again(_) => self.counters.drop(DropReason::AgainTwice),
+            // Only the next-hop queue holds packets so far; it is entered by `transmit`.
+            Verdict::Held | Verdict::Consume => {}
+            Verdict::Drop(reason) => self.counters.drop(reason),
+        }
+    }
+
+    /// Finds the next hop's link-layer address and puts the frame on its port.
+    #[inline(always)]
+    fn transmit(&mut self, packet: Packet<Q::Frame>) {
+        let egress = packet.meta.egress;
+        match self.stages.neighbors.resolve(&ctx!(self), &egress) {
+            Resolution::Ready(mac) => self.emit(packet, egress, mac),
+            Resolution::Hold => {
+                self.counters.add(Counter::NextHopHeld, 1);
+                self.stages.neighbors.hold(&mut ctx!(self), &mut self.stages.answers, packet);
+            }
+            Resolution::Owner(worker) => self.hand_off(worker, Handoff::Send(packet)),
+            Resolution::Drop(reason) => self.counters.drop(reason),
+        }
+    }
+
+    /// Writes the Ethernet header and puts the frame on its port.
+    #[inline(always)]
+    fn emit(&mut self, mut packet: Packet<Q::Frame>, egress: Egress, dst: MacAddr) {
+        let Some(interface) = self.plan.interfaces.get(egress.interface) else {
+            self.counters.drop(DropReason::NoRoute);
+            return;
+        };
+        let header = EthernetRepr {
+            dst,
+            src: interface.mac,
+            vlan: interface.vlan,
+            ethertype: packet.meta.ethertype,
+        };
+        if packet.frame.push_front(header.header_octets()).is_err() || header.emit(packet.bytes_mut()).is_err() {
+            self.counters.drop(DropReason::NoHeadroom);
+            return;
+        }
+        self.io.push(interface.port, packet.frame, self.counters);
+    }
+
+    /// Hands something to the worker that owns its state.
+    fn hand_off(&mut self, worker: u16, what: Handoff<Q::Frame>) {
+        let taken = self
+            .shared
+            .mailboxes
+            .get(usize::from(worker))
+            .is_some_and(|mailbox| mailbox.handoff.push(what).is_ok());
+        if taken {
+            self.counters.add(Counter::HandedOff, 1);
+        } else {
+            self.counters.drop(DropReason::HandoffFull);
+        }
+    }
+
+    /// Sends what the stages originated. Resolving a next hop may originate more (a solicitation), and
+    /// those go straight to a link-layer address, so the second round is the last.
+    #[inline]
+    fn send_outbox(&mut self) {
+        for _ in 0..2 {
+            if self.stages.outbox.is_empty() {
+                return;
+            }
+            let mut outbox = std::mem::take(&mut self.stages.outbox);
+            for packet in outbox.drain() {
+                self.transmit(packet);
+            }
+        }
+    }
+
+    /// Timers and expiry, bounded.
+    fn timers(&mut self) {
+        if self.mailbox.announce.load(Ordering::Relaxed) && self.mailbox.announce.swap(false, Ordering::Relaxed) {
+            self.stages.neighbors.announce(self.now);
+        }
+        self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.answers, TIMERS_PER_POLL);
+        self.sweep();
+        self.send_outbox();
+    }
+
+    /// Judges the next slots of the flow table.
+    fn sweep(&mut self) {
+        let mut judge = Judge {
+            nat64: self.plan.nat64.as_ref().map(|n| Expiry {
+                config: &n.config,
+                pool: &n.pool,
+                counters: self.counters,
+            }),
+            forward: causeway_forward::Expiry { config: &self.plan.forward, counters: self.counters },
+        };
+        if let Some(n) = &self.plan.nat64 {
+            n.pool.tick(self.now);
+        }
+        self.guard.sweep(SWEEP_PER_POLL, Tick::at(self.now), &mut judge);
+    }
+
+    /// Hands this poll's events to control.
+    fn events(&mut self) {
+        if self.stages.events.is_empty() {
+            return;
+        }
+        let (events, mut lost) = self.stages.events.drain();
+        for event in events {
+            lost += u64::from(self.mailbox.events.push(event).is_err());
+        }
+        self.counters.add(Counter::EventsLost, lost);
+    }
+}
+
+#[cfg(test)]
+mod tests;

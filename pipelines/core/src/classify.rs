@@ -1,0 +1,345 @@
+//! Classification: from a frame off the wire to a packet with a class, or a reason to drop it.
+//!
+//! ```text
+//!  Ethernet -> our MAC? -> VLAN to interface -> IPv4 / IPv6 header -> addresses sane?
+//!   -> source allowed on this network (BCP 38)? -> own address | NAT64 prefix | pool | the rest
+//! ```
+//!
+//! The link layer comes off the frame, padding behind the packet too; what later stages need of them is
+//! in [`Meta`]. IPv6 extension headers are walked (RFC 8200 4) for everything that the gateway looks
+//! into; for forwarded packets a chain that cannot be walked is no reason to drop them.
+//!
+//! Not handled: QinQ, IPv4 towards tenant networks, jumbograms (RFC 2675).
+
+use crate::burst::{Class, Meta, Packet};
+use crate::counters::DropReason;
+use crate::frame::Frame;
+use crate::net::{IfId, Interfaces, Prefix4, Prefix6, Role};
+use arrayvec::ArrayVec;
+use causeway_wire::ethernet::{self, EthernetRepr};
+use causeway_wire::ipv4::Ipv4Repr;
+use causeway_wire::ipv6::{self, Ipv6Repr};
+use causeway_wire::{MacAddr, WireError};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The most link-layer addresses that one port answers to (its own and virtual ones).
+pub const MACS_PER_PORT: usize = 32;
+
+/// A small set of addresses that nearly every packet is not in: one word tells that for most.
+#[derive(Debug, Clone, Default)]
+struct AddrSet<T> {
+    bloom: u64,
+    sorted: Vec<T>,
+}
+
+impl<T: Ord + Copy + Into<u128>> AddrSet<T> {
+    fn new(mut list: Vec<T>) -> Self {
+        list.sort_unstable();
+        list.dedup();
+        let bloom = list.iter().fold(0, |b, a| b | Self::bit(*a));
+        Self { bloom, sorted: list }
+    }
+
+    /// One of 64 bits, from all octets of the address.
+    #[inline(always)]
+    fn bit(a: T) -> u64 {
+        let w: u128 = a.into();
+        #[expect(clippy::cast_possible_truncation, reason = "both halves go into the mix")]
+        let folded = (w as u64) ^ ((w >> 64) as u64);
+        1 << (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+    }
+
+    #[inline(always)]
+    fn contains(&self, a: T) -> bool {
+        self.bloom & Self::bit(a) != 0 && self.sorted.binary_search(&a).is_ok()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct PortClass {
+    macs: ArrayVec<MacAddr, MACS_PER_PORT>,
+    untagged: Option<IfId>,
+    /// VLAN identifier and interface, sorted by the former.
+    vlans: Vec<(u16, IfId)>,
+}
+
+#[derive(Debug, Clone)]
+struct IfClass {
+    tenant: bool,
+    mtu: usize,
+    link_local: Ipv6Addr,
+    sources6: Vec<Prefix6>,
+    groups: AddrSet<u128>,
+}
+
+/// What classification has to know of a plan. Immutable.
+#[derive(Debug, Clone, Default)]
+pub struct Classifier {
+    ports: Vec<PortClass>,
+    ifs: Vec<IfClass>,
+    own6: AddrSet<u128>,
+    own4: AddrSet<u32>,
+    nat64: Vec<Prefix6>,
+    pool: Vec<Prefix4>,
+    /// What only tenants send from, and what nobody sends from (the NAT64 prefixes).
+    inside6: Vec<Prefix6>,
+}
+
+impl Classifier {
+    /// A classifier for these interfaces.
+    ///
+    /// `port_macs` lists, for each port, the link-layer addresses it answers to besides those of its
+    /// interfaces; addresses beyond [`MACS_PER_PORT`] are not taken. `nat64` are the NAT64 prefixes,
+    /// `pool` the IPv4 addresses that NAT64 translates to.
+    #[must_use]
+    pub fn new(
+        interfaces: &Interfaces,
+        port_macs: &[Vec<MacAddr>],
+        nat64: Vec<Prefix6>,
+        pool: Vec<Prefix4>,
+    ) -> Self {
+        let mut ports: Vec<PortClass> = vec![PortClass::default(); port_macs.len()];
+        let (mut own6, mut own4, mut ifs) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, i) in interfaces.iter() {
+            let n = usize::from(i.port);
+            if ports.len() <= n {
+                ports.resize(n + 1, PortClass::default());
+            }
+            match i.vlan {
+                None => ports[n].untagged = Some(id),
+                Some(vlan) => ports[n].vlans.push((vlan, id)),
+            }
+            add_mac(&mut ports[n], i.mac);
+            let mut unicast = vec![i.link_local];
+            unicast.extend(i.addrs6.iter().map(|(a, _)| *a));
+            unicast.extend(&i.service6);
+            // RFC 4861 7.2.1 and RFC 4291 2.8: a router listens to all nodes, all routers and the
+            // solicited-node group of each of its addresses.
+            let mut groups = vec![ALL_NODES.to_bits(), ALL_ROUTERS.to_bits()];
+            groups.extend(unicast.iter().map(|a| solicited_node(*a).to_bits()));
+            own6.extend(unicast.iter().skip(1).map(|a| a.to_bits()));
+            own4.extend(i.addrs4.iter().map(|(a, _)| a.to_bits()));
+            ifs.push(IfClass {
+                tenant: i.role == Role::Tenant,
+                mtu: usize::from(i.mtu),
+                link_local: i.link_local,
+                sources6: i.sources6.clone(),
+                groups: AddrSet::new(groups),
+            });
+        }
+        for (port, macs) in ports.iter_mut().zip(port_macs) {
+            port.vlans.sort_unstable();
+            macs.iter().for_each(|m| add_mac(port, *m));
+        }
+        let tenants = ifs.iter().filter(|i| i.tenant).flat_map(|i| &i.sources6);
+        let inside6 = tenants.chain(&nat64).copied().collect();
+        Self { ports, ifs, own6: AddrSet::new(own6), own4: AddrSet::new(own4), nat64, pool, inside6 }
+    }
+
+    /// Classifies a frame that came in on `port`. The frame of the packet begins at its network-layer
+    /// header and ends with the packet.
+    ///
+    /// # Errors
+    /// The reason to drop it; the frame is given back to its pool.
+    #[inline]
+    pub fn classify<F: Frame>(&self, port: u16, frame: F) -> Result<(Class, Packet<F>), DropReason> {
+        let eth = EthernetRepr::parse(frame.bytes()).map_err(|_| DropReason::EthTruncated)?;
+        if !eth.src.is_unicast() {
+            return Err(DropReason::EthBadSource);
+        }
+        let p = self.ports.get(usize::from(port)).ok_or(DropReason::EthUnknownVlan)?;
+        let l2_group = eth.dst.is_multicast();
+        if !l2_group && !p.macs.contains(&eth.dst) {
+            return Err(DropReason::NotOurMac);
+        }
+        let ingress = match eth.vlan {
+            // 802.1Q: identifier 0 is a priority tag and names no VLAN.
+            None | Some(0) => p.untagged,
+            Some(v) => p.vlans.binary_search_by_key(&v, |(vlan, _)| *vlan).ok().map(|at| p.vlans[at].1),
+        }
+        .ok_or(DropReason::EthUnknownVlan)?;
+        let interface = self.ifs.get(usize::from(ingress.0)).ok_or(DropReason::EthUnknownVlan)?;
+
+        let mut packet = Packet { frame, meta: Meta::originated() };
+        packet.frame.pull_front(eth.header_octets()).map_err(|_| DropReason::EthTruncated)?;
+        packet.meta.ingress = ingress;
+        packet.meta.ethertype = eth.ethertype;
+        packet.meta.src_mac = eth.src;
+        packet.meta.l2_group = l2_group;
+        packet.meta.hop_done = false;
+
+        let class = match eth.ethertype {
+            ethernet::ETHERTYPE_IPV6 => self.ipv6(interface, &mut packet)?,
+            ethernet::ETHERTYPE_IPV4 => self.ipv4(interface, &mut packet)?,
+            ethernet::ETHERTYPE_ARP => Class::Local,
+            _ => return Err(DropReason::EthUnknownType),
+        };
+        // RFC 1122 3.3.6: what came to a link-layer group but is for a single station goes no further.
+        if l2_group && class != Class::Local {
+            return Err(DropReason::EthGroupUnicast);
+        }
+        Ok((class, packet))
+    }
+
+    #[inline]
+    fn ipv6<F: Frame>(&self, interface: &IfClass, packet: &mut Packet<F>) -> Result<Class, DropReason> {
+        let ip = Ipv6Repr::parse(packet.bytes()).map_err(|e| match e {
+            WireError::BadVersion => DropReason::Ip6BadVersion,
+            _ => DropReason::Ip6Truncated,
+        })?;
+        let octets = ipv6::HEADER + ip.payload_octets;
+        if octets > interface.mtu {
+            return Err(DropReason::EthOversized);
+        }
+        packet.frame.truncate(octets);
+
+        // RFC 4291 2.5.2, 2.5.3, 2.5.5, 2.7: addresses that are never on the wire.
+        if never_source6(ip.src) || never_destination6(ip.dst) {
+            return Err(DropReason::Ip6BadAddress);
+        }
+        if ip.src == interface.link_local || self.own6.contains(ip.src.to_bits()) {
+            // RFC 4862 5.4.3: our own solicitation that a switch loops back to us looks the same.
+            return Err(DropReason::OwnSource);
+        }
+        let local = if ip.dst.is_multicast() {
+            if !interface.groups.contains(ip.dst.to_bits()) {
+                return Err(DropReason::MulticastNotOurs);
+            }
+            true
+        } else {
+            ip.dst == interface.link_local || self.own6.contains(ip.dst.to_bits())
+        };
+        let link_scope = ip.src.is_unspecified() || ip.src.is_unicast_link_local();
+        if link_scope {
+            // RFC 4291 2.5.6: link-local stays on the link; the unspecified address is for ND only.
+            if !local {
+                return Err(DropReason::LinkLocalScope);
+            }
+            if ip.src.is_unspecified() && ip.next_header != ipv6::next_header::ICMPV6 {
+                return Err(DropReason::Ip6BadAddress);
+            }
+        } else {
+            // BCP 38 (RFC 2827): a network sends only from its own prefixes, and the rest of the
+            // Internet (BCP 84, RFC 3704 2.2) from none of them.
+            let (prefixes, wanted) =
+                if interface.tenant { (&interface.sources6, true) } else { (&self.inside6, false) };
+            if prefixes.iter().any(|p| p.contains(ip.src)) != wanted {
+                return Err(DropReason::SpoofedSource);
+            }
+        }
+
+        let class = if local {
+            Class::Local
+        } else if self.nat64.iter().any(|p| p.contains(ip.dst)) {
+            Class::Nat64In
+        } else {
+            Class::Forward6
+        };
+        self.walk(class, ip.next_header, packet)?;
+        Ok(class)
+    }
+
+    /// Finds the upper layer behind the extension headers.
+    #[inline]
+    fn walk<F: Frame>(&self, class: Class, first: u8, packet: &mut Packet<F>) -> Result<(), DropReason> {
+        use ipv6::next_header as nh;
+        packet.meta.protocol = first;
+        packet.meta.l4 = ipv6::HEADER as u16;
+        if matches!(first, nh::TCP | nh::UDP | nh::ICMPV6) {
+            return Ok(());
+        }
+        match ipv6::walk(packet.bytes(), first) {
+            Ok(w) => {
+                packet.meta.protocol = w.protocol;
+                packet.meta.l4 = u16::try_from(w.at).map_err(|_| DropReason::Ip6BadExtension)?;
+                packet.meta.fragment = w.fragment.is_some_and(|f| f.more || f.offset != 0);
+                Ok(())
+            }
+            // RFC 8200 4: a forwarding node does not look at them.
+            Err(_) if class == Class::Forward6 => Ok(()),
+            Err(_) => Err(DropReason::Ip6BadExtension),
+        }
+    }
+
+    #[inline]
+    fn ipv4<F: Frame>(&self, interface: &IfClass, packet: &mut Packet<F>) -> Result<Class, DropReason> {
+        let ip = Ipv4Repr::parse(packet.bytes()).map_err(|e| match e {
+            WireError::BadVersion => DropReason::Ip4BadVersion,
+            WireError::BadLength => DropReason::Ip4BadLength,
+            WireError::BadChecksum => DropReason::Ip4BadChecksum,
+            WireError::Truncated => DropReason::Ip4Truncated,
+        })?;
+        if ip.total_octets > interface.mtu {
+            return Err(DropReason::EthOversized);
+        }
+        packet.frame.truncate(ip.total_octets);
+        packet.meta.protocol = ip.protocol;
+        packet.meta.l4 = u16::try_from(ip.header_octets).map_err(|_| DropReason::Ip4BadLength)?;
+        packet.meta.fragment = ip.is_fragment();
+
+        if never_source4(ip.src) || ip.dst.is_unspecified() || ip.dst.is_loopback() {
+            return Err(DropReason::Ip4BadAddress);
+        }
+        if ip.dst.is_broadcast() || ip.dst.is_multicast() {
+            return Err(DropReason::MulticastNotOurs);
+        }
+        if self.own4.contains(ip.src.to_bits()) || self.pool.iter().any(|p| p.contains(ip.src)) {
+            return Err(DropReason::OwnSource);
+        }
+        if interface.tenant {
+            // Tenant networks are IPv6-only: no IPv4 source is theirs.
+            return Err(DropReason::SpoofedSource);
+        }
+        if self.pool.iter().any(|p| p.contains(ip.dst)) {
+            Ok(Class::Nat64Out)
+        } else if self.own4.contains(ip.dst.to_bits()) {
+            Ok(Class::Local)
+        } else {
+            Err(DropReason::Ip4NotOurs)
+        }
+    }
+}
+
+/// All nodes on the link (RFC 4291 2.7.1).
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// All routers on the link (RFC 4291 2.7.1).
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// The solicited-node multicast address of `a` (RFC 4291 2.7.1).
+#[must_use]
+pub const fn solicited_node(a: Ipv6Addr) -> Ipv6Addr {
+    const PREFIX: u128 = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0).to_bits();
+    Ipv6Addr::from_bits(PREFIX | (a.to_bits() & 0x00ff_ffff))
+}
+
+fn add_mac(port: &mut PortClass, mac: MacAddr) {
+    if !port.macs.contains(&mac) {
+        let _ = port.macs.try_push(mac);
+    }
+}
+
+/// Loopback, or an IPv4-mapped address.
+#[inline(always)]
+const fn never_on_the_wire6(w: u128) -> bool {
+    w == 1 || w >> 32 == 0xffff
+}
+
+#[inline(always)]
+const fn never_source6(a: Ipv6Addr) -> bool {
+    a.is_multicast() || never_on_the_wire6(a.to_bits())
+}
+
+#[inline(always)]
+const fn never_destination6(a: Ipv6Addr) -> bool {
+    a.to_bits() == 0 || never_on_the_wire6(a.to_bits())
+}
+
+/// RFC 1812 5.3.7 and RFC 6890: this network, loopback, multicast, reserved and broadcast.
+#[inline(always)]
+const fn never_source4(a: Ipv4Addr) -> bool {
+    let first = a.octets()[0];
+    first == 0 || first == 127 || first >= 224
+}
+
+#[cfg(test)]
+mod tests;

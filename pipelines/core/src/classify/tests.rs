@@ -1,0 +1,273 @@
+use super::*;
+use crate::frame::HeapFrame;
+use crate::net::Interface;
+use proptest::prelude::*;
+
+const GW: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const VM: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
+const TENANT: u16 = 0;
+const UPLINK: u16 = 1;
+
+fn interfaces() -> Interfaces {
+    let tenant = Interface {
+        name: "tenant0".into(),
+        port: TENANT,
+        vlan: None,
+        role: Role::Tenant,
+        mac: GW,
+        mtu: 1500,
+        link_local: "fe80::1".parse().unwrap(),
+        addrs6: vec![("2001:db8:64::1".parse().unwrap(), "2001:db8:64::/64".parse().unwrap())],
+        addrs4: vec![],
+        service6: vec![],
+        proxy4: vec![],
+        sources6: vec!["2001:db8:64::/64".parse().unwrap()],
+    };
+    let tagged = Interface {
+        name: "tenant7".into(),
+        vlan: Some(7),
+        link_local: "fe80::7".parse().unwrap(),
+        addrs6: vec![("2001:db8:7::1".parse().unwrap(), "2001:db8:7::/64".parse().unwrap())],
+        sources6: vec!["2001:db8:7::/64".parse().unwrap()],
+        ..tenant.clone()
+    };
+    let uplink = Interface {
+        name: "uplink0".into(),
+        port: UPLINK,
+        role: Role::Uplink,
+        link_local: "fe80::2".parse().unwrap(),
+        addrs6: vec![("2001:db8:ffff::2".parse().unwrap(), "2001:db8:ffff::/64".parse().unwrap())],
+        addrs4: vec![("192.0.2.2".parse().unwrap(), "192.0.2.0/24".parse().unwrap())],
+        sources6: vec![],
+        ..tenant.clone()
+    };
+    Interfaces::new(vec![tenant, tagged, uplink])
+}
+
+fn classifier() -> Classifier {
+    Classifier::new(
+        &interfaces(),
+        &[vec![], vec![]],
+        vec!["2001:db8:64:ff9b::/96".parse().unwrap()],
+        vec!["203.0.113.0/28".parse().unwrap()],
+    )
+}
+
+fn eth(dst: MacAddr, vlan: Option<u16>, ethertype: u16, l3: &[u8]) -> Vec<u8> {
+    let repr = EthernetRepr { dst, src: VM, vlan, ethertype };
+    let mut b = vec![0; repr.header_octets()];
+    repr.emit(&mut b).unwrap();
+    b.extend_from_slice(l3);
+    b
+}
+
+fn udp6(src: &str, dst: &str) -> Vec<u8> {
+    let mut b = vec![0u8; 48];
+    Ipv6Repr {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        next_header: 17,
+        hop_limit: 64,
+        traffic_class: 0,
+        flow_label: 0,
+        payload_octets: 8,
+    }
+    .emit(&mut b)
+    .unwrap();
+    b
+}
+
+fn udp4(src: &str, dst: &str) -> Vec<u8> {
+    let mut b = vec![0u8; 28];
+    Ipv4Repr {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        protocol: 17,
+        ttl: 64,
+        tos: 0,
+        id: 0,
+        frag: 0,
+        header_octets: 20,
+        total_octets: 28,
+    }
+    .emit(&mut b)
+    .unwrap();
+    b
+}
+
+fn class_of(port: u16, frame: &[u8]) -> Result<Class, DropReason> {
+    classifier().classify(port, HeapFrame::new(frame)).map(|(class, _)| class)
+}
+
+fn from_tenant(src: &str, dst: &str) -> Result<Class, DropReason> {
+    class_of(TENANT, &eth(GW, None, 0x86dd, &udp6(src, dst)))
+}
+
+fn from_uplink4(src: &str, dst: &str) -> Result<Class, DropReason> {
+    class_of(UPLINK, &eth(GW, None, 0x0800, &udp4(src, dst)))
+}
+
+#[test]
+fn each_destination_has_its_class() {
+    assert_eq!(from_tenant("2001:db8:64::101", "2001:db8:64:ff9b::c633:640a"), Ok(Class::Nat64In));
+    assert_eq!(from_tenant("2001:db8:64::101", "2001:db8:6::10"), Ok(Class::Forward6));
+    assert_eq!(from_tenant("2001:db8:64::101", "2001:db8:64::1"), Ok(Class::Local));
+    assert_eq!(from_tenant("2001:db8:64::101", "2001:db8:ffff::2"), Ok(Class::Local));
+    assert_eq!(from_tenant("fe80::101", "fe80::1"), Ok(Class::Local));
+    assert_eq!(from_uplink4("198.51.100.10", "203.0.113.15"), Ok(Class::Nat64Out));
+    assert_eq!(from_uplink4("198.51.100.10", "192.0.2.2"), Ok(Class::Local));
+    assert_eq!(from_uplink4("198.51.100.10", "203.0.113.16"), Err(DropReason::Ip4NotOurs));
+}
+
+#[test]
+fn bcp38_a_tenant_sends_only_from_its_own_prefixes() {
+    let spoofed = Err(DropReason::SpoofedSource);
+    assert_eq!(from_tenant("2001:db8:65::101", "2001:db8:6::10"), spoofed);
+    assert_eq!(from_tenant("2001:db8:65::101", "2001:db8:64:ff9b::c633:640a"), spoofed);
+    assert_eq!(from_tenant("2001:db8:65::101", "2001:db8:64::1"), spoofed);
+    assert_eq!(from_tenant("2001:db8:7::101", "2001:db8:6::10"), spoofed, "another network's prefix");
+    assert_eq!(class_of(TENANT, &eth(GW, None, 0x0800, &udp4("198.51.100.1", "203.0.113.1"))), spoofed);
+}
+
+#[test]
+fn rfc3704_2_2_the_internet_does_not_send_from_inside_prefixes() {
+    let from = |src| class_of(UPLINK, &eth(GW, None, 0x86dd, &udp6(src, "2001:db8:64::101")));
+    assert_eq!(from("2001:db8:65::101"), Ok(Class::Forward6));
+    assert_eq!(from("2001:db8:64::102"), Err(DropReason::SpoofedSource));
+    assert_eq!(from("2001:db8:64:ff9b::1"), Err(DropReason::SpoofedSource));
+}
+
+#[test]
+fn nobody_else_sends_from_an_address_of_ours() {
+    let own = Err(DropReason::OwnSource);
+    assert_eq!(from_tenant("2001:db8:64::1", "2001:db8:6::10"), own);
+    assert_eq!(from_tenant("fe80::1", "fe80::1"), own);
+    assert_eq!(from_uplink4("192.0.2.2", "203.0.113.1"), own);
+    assert_eq!(from_uplink4("203.0.113.3", "203.0.113.1"), own);
+}
+
+#[test]
+fn rfc4291_2_5_6_link_local_stays_on_its_link() {
+    assert_eq!(from_tenant("fe80::101", "2001:db8:6::10"), Err(DropReason::LinkLocalScope));
+    assert_eq!(from_tenant("fe80::101", "2001:db8:64:ff9b::c633:640a"), Err(DropReason::LinkLocalScope));
+    assert_eq!(from_tenant("::", "2001:db8:6::10"), Err(DropReason::LinkLocalScope));
+    assert_eq!(from_tenant("::", "ff02::1"), Err(DropReason::Ip6BadAddress), "UDP from nowhere");
+}
+
+#[test]
+fn rfc4291_addresses_that_are_never_on_the_wire_are_refused() {
+    let bad = Err(DropReason::Ip6BadAddress);
+    assert_eq!(from_tenant("::1", "2001:db8:6::10"), bad);
+    assert_eq!(from_tenant("ff02::1", "2001:db8:6::10"), bad);
+    assert_eq!(from_tenant("::ffff:192.0.2.1", "2001:db8:6::10"), bad);
+    assert_eq!(from_tenant("2001:db8:64::101", "::"), bad);
+    assert_eq!(from_tenant("2001:db8:64::101", "::1"), bad);
+}
+
+#[test]
+fn rfc1812_5_3_7_martian_sources_are_refused() {
+    for src in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"] {
+        assert_eq!(from_uplink4(src, "203.0.113.1"), Err(DropReason::Ip4BadAddress), "{src}");
+    }
+    assert_eq!(from_uplink4("198.51.100.1", "255.255.255.255"), Err(DropReason::MulticastNotOurs));
+}
+
+#[test]
+fn groups_that_a_router_listens_to_are_local_and_others_are_not_ours() {
+    let to = |dst: &str| {
+        let group = MacAddr::from_ipv6_multicast(dst.parse().unwrap());
+        class_of(TENANT, &eth(group, None, 0x86dd, &udp6("fe80::101", dst)))
+    };
+    for dst in ["ff02::1", "ff02::2", "ff02::1:ff00:1"] {
+        assert_eq!(to(dst), Ok(Class::Local), "{dst}");
+    }
+    for dst in ["ff02::16", "ff02::1:ff00:101", "ff05::2"] {
+        assert_eq!(to(dst), Err(DropReason::MulticastNotOurs), "{dst}");
+    }
+}
+
+#[test]
+fn rfc1122_3_3_6_unicast_in_a_link_layer_group_goes_no_further() {
+    let l3 = udp6("2001:db8:64::101", "2001:db8:6::10");
+    assert_eq!(
+        class_of(TENANT, &eth(MacAddr::BROADCAST, None, 0x86dd, &l3)),
+        Err(DropReason::EthGroupUnicast)
+    );
+}
+
+#[test]
+fn vlans_lead_to_their_interface_and_unknown_ones_nowhere() {
+    let l3 = udp6("2001:db8:7::101", "2001:db8:6::10");
+    let c = classifier();
+    let (class, p) = c.classify(TENANT, HeapFrame::new(&eth(GW, Some(7), 0x86dd, &l3))).unwrap();
+    assert_eq!((class, p.meta.ingress), (Class::Forward6, IfId(1)));
+    assert_eq!(p.bytes(), &l3[..]);
+    assert_eq!(class_of(TENANT, &eth(GW, Some(8), 0x86dd, &l3)), Err(DropReason::EthUnknownVlan));
+    assert_eq!(class_of(9, &eth(GW, None, 0x86dd, &l3)), Err(DropReason::EthUnknownVlan));
+    let untagged = udp6("2001:db8:64::101", "2001:db8:6::10");
+    assert_eq!(class_of(TENANT, &eth(GW, Some(0), 0x86dd, &untagged)), Ok(Class::Forward6), "a priority tag");
+}
+
+#[test]
+fn frames_that_are_none_of_ours_have_a_reason_each() {
+    let l3 = udp6("2001:db8:64::101", "2001:db8:6::10");
+    assert_eq!(class_of(TENANT, &[0; 13]), Err(DropReason::EthTruncated));
+    assert_eq!(class_of(TENANT, &eth(VM, None, 0x86dd, &l3)), Err(DropReason::NotOurMac));
+    assert_eq!(class_of(TENANT, &eth(GW, None, 0x88cc, &l3)), Err(DropReason::EthUnknownType));
+    let mut group_source = eth(GW, None, 0x86dd, &l3);
+    group_source[6] |= 1;
+    assert_eq!(class_of(TENANT, &group_source), Err(DropReason::EthBadSource));
+    assert_eq!(class_of(TENANT, &eth(GW, None, 0x86dd, &l3[..47])), Err(DropReason::Ip6Truncated));
+    assert_eq!(class_of(TENANT, &eth(GW, None, 0x86dd, &[0x45; 48])), Err(DropReason::Ip6BadVersion));
+    let v4 = udp4("198.51.100.10", "203.0.113.1");
+    assert_eq!(class_of(UPLINK, &eth(GW, None, 0x0800, &v4[..27])), Err(DropReason::Ip4Truncated));
+    let mut bad_sum = v4;
+    bad_sum[10] ^= 1;
+    assert_eq!(class_of(UPLINK, &eth(GW, None, 0x0800, &bad_sum)), Err(DropReason::Ip4BadChecksum));
+    let mut long = udp6("2001:db8:64::101", "2001:db8:6::10");
+    long[4..6].copy_from_slice(&1461u16.to_be_bytes());
+    long.resize(1501, 0);
+    assert_eq!(class_of(TENANT, &eth(GW, None, 0x86dd, &long)), Err(DropReason::EthOversized));
+}
+
+#[test]
+fn padding_behind_the_packet_is_cut() {
+    let mut runt = udp4("198.51.100.10", "203.0.113.1");
+    runt.resize(46, 0xee);
+    let (_, p) = classifier().classify(UPLINK, HeapFrame::new(&eth(GW, None, 0x0800, &runt))).unwrap();
+    assert_eq!(p.bytes().len(), 28);
+    assert_eq!((p.meta.protocol, p.meta.l4, p.meta.fragment), (17, 20, false));
+}
+
+#[test]
+fn extension_headers_are_walked_where_the_gateway_looks_behind_them() {
+    let with_options = |dst: &str, octets: usize| {
+        let mut b = udp6("2001:db8:64::101", dst);
+        b[4..6].copy_from_slice(&16u16.to_be_bytes());
+        b[6] = 60;
+        b.splice(40..40, [17, octets as u8, 0, 0, 0, 0, 0, 0]);
+        classifier()
+            .classify(TENANT, HeapFrame::new(&eth(GW, None, 0x86dd, &b)))
+            .map(|(_, p)| (p.meta.protocol, p.meta.l4))
+    };
+    assert_eq!(with_options("2001:db8:64:ff9b::c633:640a", 0), Ok((17, 48)));
+    assert_eq!(with_options("2001:db8:64:ff9b::c633:640a", 9), Err(DropReason::Ip6BadExtension));
+    assert_eq!(with_options("2001:db8:6::10", 9), Ok((60, 40)), "RFC 8200 4: forwarded all the same");
+}
+
+proptest! {
+    #[test]
+    fn random_octets_never_panic(port in 0u16..3, mut b in proptest::collection::vec(any::<u8>(), 0..200), kind in 0usize..4) {
+        if b.len() >= 14 {
+            b[..6].copy_from_slice(&GW.0);
+            b[6] &= 0xfe;
+            if kind < 3 {
+                b[12..14].copy_from_slice(&[[0x86, 0xdd], [0x08, 0x00], [0x81, 0x00]][kind]);
+            }
+        }
+        if let Ok((_, p)) = classifier().classify(port, HeapFrame::new(&b)) {
+            prop_assert!(p.bytes().len() <= b.len());
+            prop_assert!(p.meta.ethertype == 0x0806 || usize::from(p.meta.l4) <= p.bytes().len());
+        }
+    }
+}

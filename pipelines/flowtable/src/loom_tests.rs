@@ -1,0 +1,450 @@
+//! Models for loom: every interleaving of the table's races, up to a number of preemptions.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p causeway-flowtable --release loom`. Under `cfg(loom)`
+//! buckets have two words, batches one slot, and a key's window in the neighbour map two entries.
+
+use crate::hash::Hasher;
+use crate::index::{Index, Probe, Refused, Same, Side};
+use crate::ports::PortBitmap;
+use crate::seqmap::SeqMap;
+use crate::sync::{AtomicU64, Ordering};
+use crate::*;
+use loom::thread;
+use std::sync::Arc;
+
+fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut b = loom::model::Builder::new();
+    b.preemption_bound = Some(preemptions);
+    b.max_branches = 1_000_000;
+    b.check(f);
+}
+
+// ---- the index by itself
+
+/// Index words of one key for slots 0, 1 and 2; the control says who is dying.
+struct Bare {
+    index: Index,
+    probe: Probe,
+    dying: [AtomicU64; 3],
+}
+
+impl Bare {
+    fn new() -> Arc<Self> {
+        let index = Index::new(4).unwrap();
+        let probe = Probe::new(Hasher::new([1, 2, 3, 4]).two(5, 6), Side::Inside);
+        Arc::new(Self { index, probe, dying: std::array::from_fn(|_| AtomicU64::new(0)) })
+    }
+
+    fn judge(&self, slot: u32) -> Same {
+        if self.dying[slot as usize].load(Ordering::SeqCst) == 0 { Same::Yes } else { Same::Dying }
+    }
+
+    fn insert(&self, slot: u32) -> Result<(), Refused> {
+        self.index.insert(&self.probe, slot, 0, |s| self.judge(s))
+    }
+
+    fn members(&self) -> Vec<u32> {
+        let mut v = Vec::new();
+        let _: Option<()> = self.index.find(&self.probe, |s| {
+            v.push(s);
+            None
+        });
+        v.sort_unstable();
+        v.dedup();
+        v
+    }
+}
+
+#[test]
+fn loom_two_inserters_of_one_key_leave_exactly_one() {
+    model(4, || {
+        let b = Bare::new();
+        let other = Arc::clone(&b);
+        let t = thread::spawn(move || other.insert(1));
+        let mine = b.insert(0);
+        let theirs = t.join().unwrap();
+        let winners = usize::from(mine.is_ok()) + usize::from(theirs.is_ok());
+        assert_eq!(winners, 1, "{mine:?} {theirs:?}");
+        assert_eq!(b.members(), [if mine.is_ok() { 0 } else { 1 }]);
+        assert_eq!(b.index.used_words(), 1);
+    });
+}
+
+#[test]
+fn loom_three_inserters_of_one_key_leave_at_most_one() {
+    model(2, || {
+        let b = Bare::new();
+        let threads: Vec<_> = [1, 2]
+            .map(|slot| {
+                let b = Arc::clone(&b);
+                thread::spawn(move || b.insert(slot))
+            })
+            .into();
+        let mut results = vec![b.insert(0)];
+        results.extend(threads.into_iter().map(|t| t.join().unwrap()));
+        let winners: Vec<u32> = (0..3).filter(|i| results[*i as usize].is_ok()).collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        assert_eq!(b.members(), winners);
+        assert_eq!(b.index.used_words(), 1);
+    });
+}
+
+#[test]
+fn loom_an_inserter_beside_the_end_of_the_old_entry_leaves_at_most_one() {
+    model(4, || {
+        let b = Bare::new();
+        b.insert(0).unwrap();
+        let other = Arc::clone(&b);
+        let t = thread::spawn(move || {
+            other.dying[0].store(1, Ordering::SeqCst);
+            other.index.remove(&other.probe, 0, 0);
+        });
+        let mine = b.insert(1);
+        t.join().unwrap();
+        match mine {
+            Ok(()) => assert_eq!(b.members(), [1]),
+            Err(Refused::Exists(0)) => assert_eq!(b.members(), [] as [u32; 0]),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(b.index.used_words(), u64::from(mine.is_ok()));
+    });
+}
+
+#[test]
+fn loom_two_inserters_beside_the_end_of_the_old_entry_leave_at_most_one() {
+    model(2, || {
+        let b = Bare::new();
+        b.insert(0).unwrap();
+        let (ender, inserter) = (Arc::clone(&b), Arc::clone(&b));
+        let e = thread::spawn(move || {
+            ender.dying[0].store(1, Ordering::SeqCst);
+            ender.index.remove(&ender.probe, 0, 0);
+        });
+        let t = thread::spawn(move || inserter.insert(2));
+        let mine = b.insert(1);
+        e.join().unwrap();
+        let theirs = t.join().unwrap();
+        assert!(!(mine.is_ok() && theirs.is_ok()));
+        assert_eq!(b.index.used_words(), u64::from(mine.is_ok() || theirs.is_ok()));
+    });
+}
+
+// ---- the whole table
+
+const KEY: InsideKey = InsideKey { src6: 5, dst4: 7, src_port: 1000, dst_port: 443, protocol: 17, prefix: 0 };
+const REPLY: OutsideKey = OutsideKey { out4: 9, remote4: 7, out_port: 4000, remote_port: 443, protocol: 17 };
+const MAPPED: MapInsideKey = MapInsideKey { src6: 5, port: 1000, protocol: 17, pool: 0 };
+
+fn table() -> Arc<FlowTable> {
+    FlowTable::new(&Config {
+        sessions: 1,
+        mappings: 1,
+        spliced: 0,
+        workers: 2,
+        control_readers: 1,
+        seed: [1, 2, 3, 4],
+    })
+    .unwrap()
+}
+
+fn new_session(key: NewKey) -> NewSession {
+    NewSession {
+        key,
+        kind: Kind::Nat64,
+        owner: 0,
+        subscriber: 0,
+        plan_generation: 0,
+        state: 0,
+        flags: 0,
+        tick: Tick(1),
+        aux: 0,
+    }
+}
+
+fn new_mapping(pinned: bool) -> NewMapping {
+    NewMapping { key: MAPPED, owner: 0, flags: 0, subscriber: 0, plan_generation: 0, pinned, aux: 0 }
+}
+
+#[derive(Default)]
+struct Ended {
+    sessions: u32,
+    mappings: u32,
+}
+
+impl Sweeper for Ended {
+    fn judge(&mut self, _: &Session<'_>, ctl: Ctl, now: Tick) -> Fate {
+        if now.since(ctl.last_seen()) > 0 { Fate::End } else { Fate::Keep }
+    }
+    fn session_ended(&mut self, _: &Session<'_>) {
+        self.sessions += 1;
+    }
+    fn mapping_ended(&mut self, _: &Mapping<'_>) {
+        self.mappings += 1;
+    }
+}
+
+/// Creates the flow from the inside, as NAT64 does: mapping by lookup, else new.
+fn create<'g>(g: &'g Guard<'_>) -> Result<Created<Session<'g>>, CreateError<MappingError>> {
+    g.create_session(&new_session(NewKey::Inside(KEY)), || {
+        let known = g.lookup_mapping_inside(&MAPPED).hit().and_then(|m| m.acquire());
+        let m = match known {
+            Some(m) => m,
+            None => g.create_mapping(&new_mapping(false), &mut FixedPort::new(9, 4000))?.into_inner(),
+        };
+        Ok(Reserved::translated(m, KEY.dst4, KEY.dst_port, 0))
+    })
+}
+
+/// Creates the flow from the outside: there has to be a mapping.
+fn create_from_outside<'g>(g: &'g Guard<'_>) -> Result<Created<Session<'g>>, CreateError<MappingError>> {
+    let key = MapOutsideKey { out4: REPLY.out4, port: REPLY.out_port, protocol: REPLY.protocol };
+    let m = g.lookup_mapping_outside(&key).hit().expect("it is pinned");
+    let inside = InsideKey { src6: m.src6(), src_port: m.src_port(), ..KEY };
+    g.create_session(&new_session(NewKey::Inside(inside)), || {
+        let m = m.acquire().ok_or(MappingError::Building)?;
+        Ok(Reserved::translated(m, KEY.dst4, KEY.dst_port, 0))
+    })
+}
+
+fn live(t: &Arc<FlowTable>) -> (usize, usize) {
+    let mut r = t.reader().unwrap();
+    let g = r.enter();
+    let (mut s, mut m) = (0, 0);
+    g.sessions(0, u32::MAX, |_| s += 1);
+    g.mappings(0, u32::MAX, |_| m += 1);
+    (s, m)
+}
+
+#[test]
+fn loom_two_workers_create_one_flow() {
+    model(2, || {
+        let t = table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        let other = thread::spawn(move || {
+            let g = b.enter();
+            matches!(create(&g), Ok(Created::Fresh(_)))
+        });
+        let g = a.enter();
+        let mine = matches!(create(&g), Ok(Created::Fresh(_)));
+        let theirs = other.join().unwrap();
+        assert!(mine != theirs, "exactly one made it");
+        let s = g.lookup(&KEY).hit().expect("it is there");
+        assert_eq!(g.lookup(&REPLY), Lookup::Hit(s));
+        assert_eq!(s.mapping().map(|m| m.references()), Some(1));
+        assert_eq!((live(&t), t.used_index_words()), ((1, 1), (2, 2)));
+    });
+}
+
+#[test]
+fn loom_inside_and_outside_create_one_flow() {
+    model(2, || {
+        let t = table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        {
+            let g = a.enter();
+            drop(g.create_mapping(&new_mapping(true), &mut FixedPort::new(9, 4000)).unwrap());
+        }
+        let other = thread::spawn(move || {
+            let g = b.enter();
+            matches!(create_from_outside(&g), Ok(Created::Fresh(_)))
+        });
+        let g = a.enter();
+        let mine = matches!(create(&g), Ok(Created::Fresh(_)));
+        let theirs = other.join().unwrap();
+        assert!(mine != theirs, "exactly one made it");
+        let s = g.lookup(&REPLY).hit().expect("it is there");
+        assert_eq!(g.lookup(&KEY), Lookup::Hit(s));
+        assert_eq!(s.mapping().map(|m| m.references()), Some(2));
+        assert_eq!((live(&t), t.used_index_words()), ((1, 1), (2, 2)));
+    });
+}
+
+#[test]
+fn loom_creation_beside_expiry_of_the_same_flow() {
+    model(2, || {
+        let t = table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        {
+            let g = a.enter();
+            assert!(create(&g).is_ok());
+        }
+        let other = thread::spawn(move || {
+            let g = b.enter();
+            let s = g.lookup(&KEY).hit().expect("nobody else ends it");
+            let mut ended = Ended::default();
+            assert!(g.end(&s, &mut ended));
+            (ended.sessions, ended.mappings)
+        });
+        let g = a.enter();
+        let mine = create(&g);
+        let fresh = matches!(mine, Ok(Created::Fresh(_)));
+        let (sessions, mut mappings) = other.join().unwrap();
+        assert_eq!(sessions, 1);
+        // A mapping that lost its last reference when nobody looked is the sweep's.
+        let mut ended = Ended::default();
+        g.sweep(u32::MAX, Tick(1), &mut ended);
+        mappings += ended.mappings;
+        if fresh {
+            let s = g.lookup(&KEY).hit().expect("the new one");
+            assert_eq!(g.lookup(&REPLY), Lookup::Hit(s));
+            let m = s.mapping().unwrap();
+            assert!(m.is_live() && m.references() == 1);
+            assert_eq!(g.lookup_mapping_inside(&MAPPED), Lookup::Hit(m));
+            assert_eq!((live(&t), t.used_index_words()), ((1, 1), (2, 2)));
+            assert!(mappings <= 1);
+        } else {
+            assert_eq!((live(&t), t.used_index_words()), ((0, 0), (0, 0)));
+            assert!(mappings >= 1);
+        }
+        let s = t.stats();
+        assert_eq!(s.mappings_ended, u64::from(mappings));
+        assert_eq!(s.mappings_created - s.mappings_ended, u64::from(fresh));
+    });
+}
+
+#[test]
+fn loom_a_refresh_is_not_lost_and_one_party_ends_a_flow() {
+    model(3, || {
+        let t = table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        {
+            let g = a.enter();
+            assert!(create(&g).is_ok());
+        }
+        let other = thread::spawn(move || {
+            let g = b.enter();
+            let mut ended = Ended::default();
+            g.sweep(u32::MAX, Tick(2), &mut ended);
+            ended.sessions
+        });
+        let g = a.enter();
+        let refreshed = g.lookup(&KEY).hit().is_some_and(|s| s.touch(Tick(2)));
+        let mut ended = Ended::default();
+        g.sweep(u32::MAX, Tick(2), &mut ended);
+        let theirs = other.join().unwrap();
+        assert_eq!(ended.sessions + theirs, u32::from(!refreshed));
+        assert_eq!(g.lookup(&KEY).hit().is_some(), refreshed);
+    });
+}
+
+#[test]
+fn loom_a_reader_never_sees_a_slot_that_is_used_again() {
+    model(2, || {
+        let t = table();
+        let mut a = t.worker(0).unwrap();
+        let mut r = t.reader().unwrap();
+        let native = |n: u128| NativeKey { src6: n, dst6: n, src_port: 1, dst_port: 2, protocol: 6 };
+        {
+            let g = a.enter();
+            assert!(g.create_single(&new_session(NewKey::Native(native(1)))).is_ok());
+        }
+        let reader = thread::spawn(move || {
+            let g = r.enter();
+            if let Lookup::Hit(s) = g.lookup(&native(1)) {
+                // Ended or not: under the guard it is still the flow that was looked up.
+                assert_eq!(s.native_key(), Some(native(1)));
+                assert_eq!(s.ctl().generation(), 0);
+            }
+        });
+        let slot;
+        {
+            let g = a.enter();
+            let s = g.lookup(&native(1)).hit().unwrap();
+            slot = s.slot();
+            assert!(g.end(&s, &mut Ended::default()));
+        }
+        for _ in 0..2 {
+            drop(a.enter());
+        }
+        {
+            // As many as it takes to get the slot again, if it may be had.
+            let g = a.enter();
+            for n in 2..4 {
+                if let Ok(made) = g.create_single(&new_session(NewKey::Native(native(n)))) {
+                    let s = made.into_inner();
+                    assert!(s.slot() != slot || s.ctl().generation() == 1);
+                }
+            }
+        }
+        reader.join().unwrap();
+    });
+}
+
+// ---- the smaller parts
+
+#[test]
+fn loom_two_workers_never_get_the_same_slot() {
+    model(3, || {
+        let t = table();
+        let (a, b) = (t.sessions.cache(), t.sessions.cache());
+        let before = t.sessions.take(&a).unwrap();
+        let t2 = Arc::clone(&t);
+        let other = thread::spawn(move || {
+            let x = t2.sessions.take(&b).unwrap();
+            let y = t2.sessions.take(&b).unwrap();
+            t2.sessions.give(&b, x);
+            t2.sessions.spill(&b);
+            let z = t2.sessions.take(&b).unwrap();
+            (y, z)
+        });
+        t.sessions.give(&a, before);
+        t.sessions.spill(&a);
+        let x = t.sessions.take(&a).unwrap();
+        let (y, z) = other.join().unwrap();
+        assert!(x != y && y != z && x != z);
+    });
+}
+
+#[test]
+fn loom_neighbours_entries_are_copied_whole() {
+    model(3, || {
+        let m = Arc::new(SeqMap::new(1, [1, 2]));
+        let key = |k: u64| [k, k + 1, k + 2];
+        m.insert(&key(1), 100).unwrap();
+        let w = Arc::clone(&m);
+        let writer = thread::spawn(move || {
+            assert_eq!(w.remove(&key(1)), Some(100));
+            w.insert(&key(2), 200).unwrap();
+        });
+        for k in [1, 2] {
+            assert!(m.get(&key(k)).is_none_or(|v| v == k * 100));
+        }
+        m.iterate(0, usize::MAX, |k, v| assert_eq!((k, v), (&key(k[0]), k[0] * 100)));
+        writer.join().unwrap();
+        assert_eq!((m.get(&key(1)), m.get(&key(2)), m.len()), (None, Some(200), 1));
+    });
+}
+
+#[test]
+fn loom_two_writers_of_different_keys_do_not_disturb_each_other() {
+    model(3, || {
+        let m = Arc::new(SeqMap::new(2, [1, 2]));
+        let w = Arc::clone(&m);
+        let writer = thread::spawn(move || w.insert(&[2, 0, 0], 200).is_ok());
+        let mine = m.insert(&[1, 0, 0], 100).is_ok();
+        let theirs = writer.join().unwrap();
+        assert_eq!(m.get(&[1, 0, 0]), mine.then_some(100));
+        assert_eq!(m.get(&[2, 0, 0]), theirs.then_some(200));
+        assert_eq!(m.len(), u32::from(mine) + u32::from(theirs));
+        assert!(mine || theirs);
+    });
+}
+
+#[test]
+fn loom_a_port_that_comes_back_while_its_word_fills_up_is_found() {
+    model(4, || {
+        let b = Arc::new(PortBitmap::new());
+        for p in 1..64 {
+            assert!(b.take(p));
+        }
+        let other = Arc::clone(&b);
+        let t = thread::spawn(move || assert!(other.free(5)));
+        let mine = b.alloc(0, 0..=63, None);
+        t.join().unwrap();
+        assert!(matches!(mine, Some(0 | 5)));
+        let left = if mine == Some(0) { 5 } else { 0 };
+        // From another word, so that only the summary leads there.
+        assert_eq!(b.alloc(u64::MAX, 0..=127, Some(ports::Parity::of(left))).is_some(), true);
+        assert!(b.is_taken(left) || b.in_use() == 65 - 1);
+    });
+}

@@ -1,0 +1,393 @@
+//! What the fuzz targets do with the octets that they are given, and what they begin with.
+//!
+//! Every target compares: with `etherparse`, with plain loops of the test kit, or with a slow way of
+//! getting the same. A target is a function here, so that `cargo test` can run all named seeds through
+//! all targets without a fuzzer. `scripts/fuzz` runs the fuzzer.
+//!
+//! The corpora are not files: [`seeds`] builds them by name. An input that made a target fail becomes
+//! a row of [`found`], with a name that says what was wrong, in the commit that fixes it.
+
+#![forbid(unsafe_code)]
+
+use causeway_core::classify::Classifier;
+use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreachable6};
+use causeway_core::route::{Route6, Target};
+use causeway_core::{Class, HeapFrame, IfId, Interfaces, Packet, Prefix6, Routes, Verdict, Via};
+use causeway_forward::{Config, Forward, Inbound, Isolation};
+use causeway_testkit::mutate::samples;
+use causeway_testkit::{Inner, Rig, check_packet_with, eth, lab_interfaces, upper_layer};
+use causeway_wire::checksum as sums;
+use causeway_wire::ethernet::{self, EthernetRepr};
+use causeway_wire::ipv4::{self, Ipv4Repr};
+use causeway_wire::ipv6::{self, Ipv6Repr};
+use causeway_wire::{MacAddr, WireError};
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+/// All targets by name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("wire", wire),
+    ("ipv6_walk", ipv6_walk),
+    ("checksum", checksum),
+    ("routes", routes),
+    ("classify", classify),
+    ("icmp_error", icmp_error),
+    ("forward", forward),
+];
+
+const VM1: &str = "2001:db8:64::101";
+const FAR: &str = "2001:db8:6::10";
+const HOST4: &str = "198.51.100.10";
+const POOL4: &str = "203.0.113.1";
+
+/// The header parsers against `etherparse`: where one takes a header, so does the other, and both read
+/// the same.
+pub fn wire(b: &[u8]) {
+    if let Ok(e) = EthernetRepr::parse(b) {
+        let (theirs, rest) = etherparse::Ethernet2Header::from_slice(b).expect("14 octets are there");
+        assert_eq!((e.dst.0, e.src.0), (theirs.destination, theirs.source));
+        if e.vlan.is_some() {
+            let (tag, _) = etherparse::SingleVlanHeader::from_slice(rest).expect("4 octets are there");
+            assert_eq!((e.vlan, e.ethertype), (Some(tag.vlan_id.value()), tag.ether_type.0));
+        } else {
+            assert_eq!(e.ethertype, theirs.ether_type.0);
+            assert_ne!(e.ethertype, ethernet::ETHERTYPE_VLAN);
+        }
+    }
+    let theirs = etherparse::Ipv4Header::from_slice(b).ok().map(|(h, _)| h);
+    match (Ipv4Repr::parse(b), theirs) {
+        (Ok(ours), Some(h)) => {
+            assert_eq!((ours.src, ours.dst), (h.source.into(), h.destination.into()));
+            assert_eq!((ours.protocol, ours.ttl, ours.id), (h.protocol.0, h.time_to_live, h.identification));
+            assert_eq!(ours.tos, h.dscp.value() << 2 | h.ecn.value());
+            assert_eq!((ours.header_octets, ours.total_octets), (h.header_len(), usize::from(h.total_len)));
+            assert_eq!(ours.frag & ipv4::OFFSET_MASK, h.fragment_offset.value());
+            assert_eq!(ours.frag & ipv4::MF != 0, h.more_fragments);
+            assert_eq!(ours.frag & ipv4::DF != 0, h.dont_fragment);
+            // etherparse forgets the reserved flag, which counts in the sum.
+            if ours.frag & 0x8000 == 0 {
+                // RFC 1624 3: 0x0000 and 0xffff are the same number; a receiver takes both.
+                let stated = if h.header_checksum == 0xffff { 0 } else { h.header_checksum };
+                assert_eq!(h.calc_header_checksum(), stated);
+            }
+        }
+        (Ok(ours), None) => panic!("etherparse refuses {ours:?}"),
+        (Err(WireError::BadVersion | WireError::Truncated | WireError::BadLength), _) => {}
+        (Err(WireError::BadChecksum), h) => {
+            let h = h.expect("the header is there");
+            if b[6] & 0x80 == 0 {
+                assert_ne!(h.calc_header_checksum(), h.header_checksum);
+            }
+        }
+    }
+    let theirs = etherparse::Ipv6Header::from_slice(b).ok();
+    match (Ipv6Repr::parse(b), theirs) {
+        (Ok(ours), Some((h, rest))) => {
+            assert_eq!((ours.src, ours.dst), (h.source.into(), h.destination.into()));
+            assert_eq!((ours.next_header, ours.hop_limit), (h.next_header.0, h.hop_limit));
+            assert_eq!((ours.traffic_class, ours.flow_label), (h.traffic_class, h.flow_label.value()));
+            assert_eq!(ours.payload_octets, usize::from(h.payload_length));
+            assert!(rest.len() >= ours.payload_octets);
+            let mut again = [0xa5; ipv6::HEADER];
+            ours.emit(&mut again).expect("40 octets are there");
+            assert_eq!(again, b[..ipv6::HEADER]);
+        }
+        (Ok(ours), None) => panic!("etherparse refuses {ours:?}"),
+        (Err(WireError::Truncated), Some((h, rest))) => assert!(rest.len() < usize::from(h.payload_length)),
+        (Err(_), Some(_)) => panic!("only etherparse takes it"),
+        (Err(_), None) => {}
+    }
+}
+
+/// The walk over extension headers against that of the test kit.
+pub fn ipv6_walk(b: &[u8]) {
+    let Ok(ip) = Ipv6Repr::parse(b) else { return };
+    let b = &b[..ipv6::HEADER + ip.payload_octets];
+    match (ipv6::walk(b, ip.next_header), upper_layer(b)) {
+        (Ok(ours), Ok(theirs)) => {
+            assert_eq!((ours.protocol, ours.at), (theirs.protocol, theirs.at));
+            assert_eq!(ours.fragment.map(|f| (f.offset, f.more)), theirs.fragment);
+            assert!(theirs.extension_headers <= ipv6::MAX_EXTENSION_HEADERS && ours.at <= b.len());
+            if let Some(at) = ours.segments_left_at {
+                assert!(b[at] != 0 && at < ours.at);
+            }
+            if let Some(f) = ours.fragment {
+                assert_eq!(f.id, u32::from_be_bytes([b[f.at + 4], b[f.at + 5], b[f.at + 6], b[f.at + 7]]));
+            }
+        }
+        (Ok(ours), Err(e)) => panic!("{ours:?}, but {e}"),
+        (Err(e), Ok(theirs)) => {
+            assert!(theirs.extension_headers > ipv6::MAX_EXTENSION_HEADERS, "{e:?}, but {theirs:?}");
+        }
+        (Err(_), Err(_)) => {}
+    }
+}
+
+/// Checksums: the fast sum against the plain loop, and the incremental update against both.
+pub fn checksum(b: &[u8]) {
+    let plain = |b: &[u8]| {
+        let words = b.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |o| u64::from(*o)));
+        let sum: u64 = words.sum();
+        (0..4).fold(sum, |s, _| (s & 0xffff) + (s >> 16))
+    };
+    assert_eq!(u64::from(sums::fold(sums::sum(b, 0))), plain(b));
+    let Some((new, old)) = b.split_first_chunk::<16>() else { return };
+    if old.len() < 20 {
+        return;
+    }
+    // Sixteen octets of the rest are replaced; where, the first of them says.
+    let at = usize::from(new[0]) % ((old.len() - 16) / 2) * 2;
+    let mut after = old.to_vec();
+    after[at..at + 16].copy_from_slice(new);
+    let delta = sums::delta(sums::sum(&old[at..at + 16], 0), sums::sum(new, 0));
+    let updated = sums::apply(sums::checksum(old), delta);
+    let right = sums::checksum(&after);
+    // RFC 1624 3: the two zeros may stand for each other.
+    assert!(
+        updated == right || updated ^ right == 0xffff && (updated == 0 || right == 0),
+        "{updated} {right}"
+    );
+}
+
+/// The route lookup against a linear scan. Octets are prefixes and then addresses, eighteen each.
+pub fn routes(b: &[u8]) {
+    let mut words = b.chunks_exact(18).map(|c| {
+        let mut o = [0; 16];
+        o.copy_from_slice(&c[2..]);
+        // Few distinct bits, so that prefixes nest.
+        let a = u128::from_be_bytes(o) & !(0x00ff_ffff_u128 << 64);
+        (c[0] % 129, c[1], a)
+    });
+    let count = usize::from(b.first().copied().unwrap_or(0)) % 24;
+    let mut list: Vec<Route6> = Vec::new();
+    for (len, target, a) in words.by_ref().take(count) {
+        let prefix = Prefix6::containing(Ipv6Addr::from_bits(a), len).expect("at most 128");
+        let target =
+            if target % 5 == 0 { Target::Unreachable } else { Target::OnLink(IfId(u16::from(target) % 3)) };
+        if list.iter().all(|r| r.prefix != prefix) {
+            list.push(Route6 { prefix, target });
+        }
+    }
+    let mut bare = lab_interfaces();
+    bare.iter_mut().for_each(|i| i.addrs6.clear());
+    let bare = Interfaces::new(bare);
+    list.retain(|r| Routes::build(&bare, std::slice::from_ref(r), &[]).is_ok());
+    let table = Routes::build(&bare, &list, &[]).expect("each route alone is right");
+    for (_, _, a) in words {
+        let dst = Ipv6Addr::from_bits(a);
+        let routable = !dst.is_multicast() && !dst.is_unicast_link_local();
+        let best = list.iter().filter(|r| routable && r.prefix.contains(dst)).max_by_key(|r| r.prefix.len());
+        let want = best.and_then(|r| match r.target {
+            Target::OnLink(interface) => Some((interface, Via::Ip6(dst))),
+            Target::Via { .. } | Target::Unreachable => None,
+        });
+        assert_eq!(table.lookup6(dst).map(|e| (e.interface, e.via)), want, "{dst}");
+    }
+}
+
+fn classifier() -> Classifier {
+    let nat64 = vec!["2001:db8:64:ff9b::/96".parse().expect("a prefix")];
+    let pool = vec!["203.0.113.0/28".parse().expect("a prefix")];
+    Classifier::new(&Interfaces::new(lab_interfaces()), &[Vec::new(), Vec::new()], nat64, pool)
+}
+
+fn classified(frame: &[u8]) -> Option<(Class, Packet<HeapFrame>)> {
+    let (port, frame) = frame.split_first()?;
+    classifier().classify(u16::from(*port) % 3, HeapFrame::new(&frame[..frame.len().min(9000)])).ok()
+}
+
+/// Classification of any frame; the first octet is the port. What gets through is a packet of exactly the
+/// length that its header states, and what is known of it is true.
+pub fn classify(b: &[u8]) {
+    let Some((class, packet)) = classified(b) else { return };
+    let (p, meta) = (packet.bytes(), packet.meta);
+    assert!(b.len() >= p.len() && meta.src_mac.is_unicast() && !meta.hop_done && meta.again == 0);
+    assert!(usize::from(meta.ingress.0) < lab_interfaces().len());
+    match meta.ethertype {
+        ethernet::ETHERTYPE_ARP => assert_eq!(class, Class::Local),
+        ethernet::ETHERTYPE_IPV4 => {
+            let ours = Ipv4Repr::parse(p).expect("it was parsed before");
+            assert_eq!(ours.total_octets, p.len());
+            assert_eq!((meta.protocol, usize::from(meta.l4)), (ours.protocol, ours.header_octets));
+            assert_eq!(meta.fragment, ours.is_fragment());
+            assert!(!meta.l2_group || class == Class::Local);
+        }
+        ethernet::ETHERTYPE_IPV6 => {
+            let ours = Ipv6Repr::parse(p).expect("it was parsed before");
+            assert_eq!(ipv6::HEADER + ours.payload_octets, p.len());
+            assert!(!meta.l2_group || class == Class::Local);
+            match upper_layer(p) {
+                Ok(u) if u.extension_headers <= ipv6::MAX_EXTENSION_HEADERS => {
+                    assert_eq!((meta.protocol, usize::from(meta.l4)), (u.protocol, u.at));
+                    assert_eq!(meta.fragment, u.fragment.is_some_and(|(offset, more)| more || offset != 0));
+                }
+                // What the gateway looks into has been walked.
+                _ => assert_eq!(class, Class::Forward6),
+            }
+        }
+        other => panic!("EtherType {other:#06x} got through"),
+    }
+}
+
+/// Judges what was sent: the error itself has to be right whatever it is about.
+fn judge(rig: &mut Rig) {
+    for p in rig.outbox.drain() {
+        match check_packet_with(p.bytes(), Inner::Header) {
+            Ok(()) => {}
+            Err(e) if e.starts_with("inside the ICMP error") => {}
+            Err(e) => panic!("{e}: {}", causeway_testkit::describe(p.bytes())),
+        }
+    }
+}
+
+/// Errors about any packet, whole or not. The first octet chooses the error.
+pub fn icmp_error(b: &[u8]) {
+    let Some((choice, octets)) = b.split_first() else { return };
+    let mut rig = Rig::lab();
+    let mut errors = IcmpErrors::new(10, 10);
+    let mut packet =
+        rig.packet(["tenant0", "uplink0"][usize::from(choice & 1)], &octets[..octets.len().min(9000)]);
+    packet.meta.l2_group = choice & 2 != 0;
+    let pointer = u32::from(*choice);
+    let six = [
+        Error6::Unreachable(Unreachable6::NoRoute),
+        Error6::PacketTooBig { mtu: 1400 },
+        Error6::HopLimitExceeded,
+        Error6::HeaderField { pointer },
+        Error6::Option { pointer },
+    ];
+    let four = [
+        Error4::Unreachable(Unreachable4::FragmentationNeeded { mtu: 1400 }),
+        Error4::TtlExceeded,
+        Error4::HeaderField { pointer: *choice },
+    ];
+    errors.send6(&mut rig.ctx(), &packet, six[usize::from(choice >> 2) % six.len()]);
+    errors.send4(&mut rig.ctx(), &packet, four[usize::from(choice >> 2) % four.len()]);
+    judge(&mut rig);
+}
+
+/// The tenant network is closed in every second run: the flow label decides.
+fn want_closed(packet: &Packet<HeapFrame>) -> bool {
+    packet.bytes()[3] & 1 == 1
+}
+
+const TABLE: causeway_flowtable::Config = causeway_flowtable::Config {
+    sessions: 64,
+    mappings: 0,
+    spliced: 0,
+    workers: 1,
+    control_readers: 1,
+    seed: [1, 2, 3, 4],
+};
+
+/// Classification and forwarding of any frame: a verdict for each, the packet unchanged but for its hop
+/// limit, and errors that are right.
+pub fn forward(b: &[u8]) {
+    let Some((Class::Forward6, packet)) = classified(b) else { return };
+    let mut rig = Rig::lab();
+    let mut config = Config::new(&rig.interfaces, &Isolation::default(), 10, 10).expect("the lab is right");
+    if want_closed(&packet) {
+        config = config.with_inbound(IfId(0), Inbound::Closed).expect("a tenant network");
+    }
+    let mut stage = Forward::new(Arc::new(config));
+    let mut want = packet.bytes().to_vec();
+    let mut packets = [packet];
+    let mut verdicts = [Verdict::Consume];
+    let table = causeway_flowtable::FlowTable::new(&TABLE).expect("a small table");
+    let mut worker = table.worker(0).expect("nobody else is worker 0");
+    stage.process(&mut rig.ctx(), &worker.enter(), &mut packets, &mut verdicts);
+    match verdicts[0] {
+        Verdict::Forward { egress } => {
+            want[ipv6::HOP_LIMIT] -= 1;
+            let mtu = rig.interfaces.get(egress.interface).expect("an interface").mtu;
+            assert!(want[ipv6::HOP_LIMIT] > 0 && want.len() <= usize::from(mtu));
+            let src = ipv6::addr(&want, ipv6::SRC);
+            assert!(!src.is_unicast_link_local() && !src.is_unspecified() && !src.is_multicast());
+        }
+        Verdict::Drop(_) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(packets[0].bytes(), want);
+    judge(&mut rig);
+}
+
+/// What a target begins with, by name.
+#[must_use]
+pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let packets: Vec<Vec<u8>> =
+        [samples(VM1, FAR, HOST4, POOL4), samples(FAR, VM1, HOST4, "192.0.2.2")].concat();
+    let frame = |n: usize, p: &[u8]| {
+        let port = u8::from(n % 2 == 1 || p[0] >> 4 == 4);
+        let to = MacAddr([2, 0, 0, 0, 0x64, port + 1]);
+        [&[port][..], &eth(to, causeway_testkit::mac(9)).carry(p)].concat()
+    };
+    let named = |what: &str, octets: Vec<u8>, n: usize| (format!("{what}-{n:02}"), octets);
+    let mut list: Vec<(String, Vec<u8>)> = match target {
+        "wire" | "ipv6_walk" | "checksum" => {
+            packets.into_iter().enumerate().map(|(n, p)| named("packet", p, n)).collect()
+        }
+        "classify" | "forward" => packets
+            .iter()
+            .enumerate()
+            .flat_map(|(n, p)| [named("frame", frame(n, p), n), named("other-port", frame(n + 1, p), n)])
+            .collect(),
+        "icmp_error" => packets
+            .into_iter()
+            .enumerate()
+            .map(|(n, p)| named("about", [&[n as u8 * 4][..], &p].concat(), n))
+            .collect(),
+        "routes" => {
+            let row = |len: u8, target: u8, a: &str| {
+                [&[len, target][..], &a.parse::<Ipv6Addr>().expect("an address").octets()].concat()
+            };
+            let nested = [
+                row(4, 1, "::"),
+                row(48, 2, "2001:db8:64::"),
+                row(64, 3, "2001:db8:64:1::"),
+                row(128, 5, FAR),
+            ];
+            let asked = [row(0, 0, "2001:db8:64:1::9"), row(0, 0, FAR), row(0, 0, "2001:db8:64::1")];
+            vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
+        }
+        _ => Vec::new(),
+    };
+    list.extend(found(target));
+    list
+}
+
+/// Inputs that once made a target fail, by what was wrong.
+fn found(target: &str) -> Vec<(String, Vec<u8>)> {
+    let rows: &[(&str, &str, &[u8])] = &[(
+        "wire",
+        "reserved-flag-of-ipv4",
+        &[
+            69, 1, 0, 38, 255, 0, 192, 255, 64, 17, 212, 134, 198, 51, 100, 10, 203, 0, 113, 1, 15, 160, 0,
+            53, 0, 19, 0, 0, 110, 111, 32, 99, 104, 101, 99, 107, 115, 117, 109,
+        ],
+    )];
+    rows.iter().filter(|(t, ..)| *t == target).map(|(_, name, b)| ((*name).to_owned(), b.to_vec())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_seed_goes_through_every_target() {
+        for (target, run) in TARGETS {
+            assert!(!seeds(target).is_empty(), "{target} begins with nothing");
+            for (name, octets) in TARGETS.iter().flat_map(|(t, _)| seeds(t)) {
+                println!("{target} {name}");
+                run(&octets);
+            }
+        }
+    }
+
+    #[test]
+    fn the_seeds_reach_what_the_targets_are_for() {
+        let classes: Vec<Class> =
+            seeds("classify").iter().filter_map(|(_, b)| classified(b)).map(|c| c.0).collect();
+        assert!(classes.iter().filter(|c| **c == Class::Forward6).count() > 10, "{classes:?}");
+        assert!(classes.contains(&Class::Nat64Out) && classes.contains(&Class::Local), "{classes:?}");
+    }
+}

@@ -1,0 +1,301 @@
+//! What a NAT64 can be told, checked: a [`Config`] that exists is one that works.
+
+use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
+use crate::rfc7915::Policy;
+use causeway_core::{Duration, Prefix4, Prefix6};
+use causeway_flowtable::TICK_MICROS;
+use std::net::Ipv4Addr;
+use thiserror::Error;
+
+/// The most pool addresses of one gateway. Each takes 74 KiB for its port sets.
+pub const MAX_POOL_ADDRESSES: u32 = 4096;
+
+/// The longest timeout: thirty days. Ticks of a flow stay far from wrapping.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 86_400);
+
+/// The shortest timeout: one second.
+pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who may answer a mapping from outside (RFC 4787 5, RFC 6146 3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Filtering {
+    /// Any remote address and port may use a mapping that exists.
+    #[default]
+    EndpointIndependent,
+    /// Only remote addresses and ports that the inside host sent to through the mapping.
+    AddressAndPortDependent,
+}
+
+/// How long a session may be idle. One second to thirty days each; kept in ticks of a quarter second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// UDP. RFC 4787 4.3 (REQ-5): five minutes are recommended, two are the least.
+    pub udp: Duration,
+    /// TCP that is open on both sides. RFC 5382 5 (REQ-5): two hours and four minutes at least.
+    pub tcp_established: Duration,
+    /// TCP that is opening or closing. RFC 5382 5 (REQ-5): four minutes at least.
+    pub tcp_transitory: Duration,
+    /// How long a SYN from outside that fits no session waits (RFC 6146 4: TCP_INCOMING_SYN).
+    pub tcp_incoming_syn: Duration,
+    /// ICMP queries. RFC 5508 3.2 (REQ-2): one minute at least.
+    pub icmp: Duration,
+    /// Fragments that wait for the first one (RFC 6146 4: FRAGMENT_MIN is two seconds).
+    pub fragment: Duration,
+}
+
+impl Default for Timeouts {
+    /// The defaults of RFC 6146 4.
+    fn default() -> Self {
+        Self {
+            udp: Duration::from_secs(300),
+            tcp_established: Duration::from_secs(7440),
+            tcp_transitory: Duration::from_secs(240),
+            tcp_incoming_syn: Duration::from_secs(6),
+            icmp: Duration::from_secs(60),
+            fragment: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Everything that a NAT64 can be told; [`Config::new`] checks it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The NAT64 prefixes (RFC 6052). Flows refer to them by their place here.
+    pub prefixes: Vec<Prefix6>,
+    /// The IPv4 addresses that IPv6 hosts share.
+    pub pool: Vec<Prefix4>,
+    /// First port or identifier that is given out. Not 0.
+    pub first_port: u16,
+    /// Last port or identifier that is given out.
+    pub last_port: u16,
+    /// Who may answer from outside.
+    pub filtering: Filtering,
+    /// How long sessions may be idle.
+    pub timeouts: Timeouts,
+    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: 120 s). Zero: not at all.
+    pub hold_down: Duration,
+    /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2).
+    pub keep_parity: bool,
+    /// The knobs of translation.
+    pub policy: Policy,
+    /// The IPv4 address that stands for IPv6 routers in errors they send (RFC 6791). Without it the
+    /// gateway's own address on the way out stands for them.
+    pub icmp_source: Option<Ipv4Addr>,
+    /// The plan's generation, as it is written into flows.
+    pub generation: u16,
+}
+
+impl Default for Options {
+    /// No prefixes and no pool, everything else as the RFCs recommend.
+    fn default() -> Self {
+        Self {
+            prefixes: Vec::new(),
+            pool: Vec::new(),
+            first_port: 1024,
+            last_port: u16::MAX,
+            filtering: Filtering::default(),
+            timeouts: Timeouts::default(),
+            hold_down: Duration::from_secs(120),
+            keep_parity: true,
+            policy: Policy::default(),
+            icmp_source: None,
+            generation: 0,
+        }
+    }
+}
+
+/// Why [`Options`] make no [`Config`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// A prefix is not one of RFC 6052, or two overlap.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
+    /// There is no pool address.
+    #[error("the NAT64 pool needs at least one IPv4 address")]
+    EmptyPool,
+    /// More than [`MAX_POOL_ADDRESSES`].
+    #[error("the NAT64 pool has {0} addresses; at most {MAX_POOL_ADDRESSES} are possible")]
+    LargePool(u64),
+    /// Two pool prefixes overlap.
+    #[error("the pool prefixes {0} and {1} overlap")]
+    PoolOverlap(Prefix4, Prefix4),
+    /// A pool prefix holds addresses that are not unicast.
+    #[error("{0} holds addresses that no router forwards (RFC 1812 5.3.7)")]
+    PoolNotUnicast(Prefix4),
+    /// The port range is empty or holds port 0.
+    #[error("the port range {0} to {1} is empty or begins with 0; allowed is 1 to 65535, first to last")]
+    Ports(u16, u16),
+    /// A timeout is out of range.
+    #[error("the timeout {0} is {1:?}; allowed is one second to thirty days")]
+    Timeout(&'static str, Duration),
+    /// The hold-down is too long.
+    #[error("the hold-down is {0:?}; allowed is zero to thirty days")]
+    HoldDown(Duration),
+    /// The lowest IPv6 MTU is out of range.
+    #[error("the lowest IPv6 MTU is {0}; allowed is 1280 to 9600 octets")]
+    LowestIpv6Mtu(u16),
+    /// The address for ICMP errors is no unicast address.
+    #[error("{0} cannot be the source of ICMP errors")]
+    IcmpSource(Ipv4Addr),
+}
+
+/// Timeouts in ticks, as the sweep compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    pub(crate) udp: u32,
+    pub(crate) tcp_established: u32,
+    pub(crate) tcp_transitory: u32,
+    pub(crate) tcp_incoming_syn: u32,
+    pub(crate) icmp: u32,
+}
+
+/// A checked configuration. Immutable; a change makes a new one with another generation.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) options: Options,
+    pub(crate) prefixes: Prefixes,
+    pub(crate) ticks: Ticks,
+}
+
+impl Config {
+    /// Checks `options`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, see [`ConfigError`].
+    pub fn new(options: Options) -> Result<Self, ConfigError> {
+        let prefixes = Prefixes::new(&options.prefixes)?;
+        check_pool(&options.pool)?;
+        if options.first_port == 0 || options.first_port > options.last_port {
+            return Err(ConfigError::Ports(options.first_port, options.last_port));
+        }
+        if !(1280..=9600).contains(&options.policy.lowest_ipv6_mtu) {
+            return Err(ConfigError::LowestIpv6Mtu(options.policy.lowest_ipv6_mtu));
+        }
+        if options.hold_down > MAX_TIMEOUT {
+            return Err(ConfigError::HoldDown(options.hold_down));
+        }
+        if let Some(a) = options.icmp_source.filter(|a| !is_forwardable(*a)) {
+            return Err(ConfigError::IcmpSource(a));
+        }
+        let t = &options.timeouts;
+        ticks("fragment", t.fragment)?;
+        let ticks = Ticks {
+            udp: ticks("udp", t.udp)?,
+            tcp_established: ticks("tcp-established", t.tcp_established)?,
+            tcp_transitory: ticks("tcp-transitory", t.tcp_transitory)?,
+            tcp_incoming_syn: ticks("tcp-incoming-syn", t.tcp_incoming_syn)?,
+            icmp: ticks("icmp", t.icmp)?,
+        };
+        Ok(Self { options, prefixes, ticks })
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The translation prefixes, by number.
+    #[must_use]
+    pub const fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
+    }
+
+    /// True if `a` is a pool address.
+    #[inline]
+    #[must_use]
+    pub fn in_pool(&self, a: Ipv4Addr) -> bool {
+        self.options.pool.iter().any(|p| p.contains(a))
+    }
+}
+
+fn check_pool(pool: &[Prefix4]) -> Result<(), ConfigError> {
+    if pool.is_empty() {
+        return Err(ConfigError::EmptyPool);
+    }
+    for (n, a) in pool.iter().enumerate() {
+        if let Some(b) = pool[..n].iter().find(|b| b.overlaps(*a)) {
+            return Err(ConfigError::PoolOverlap(*b, *a));
+        }
+        if !is_forwardable(a.address()) || !is_forwardable(a.last()) || a.len() < 8 {
+            return Err(ConfigError::PoolNotUnicast(*a));
+        }
+    }
+    let addresses = pool.iter().map(|p| 1u64 << (32 - u32::from(p.len()))).sum();
+    if addresses > u64::from(MAX_POOL_ADDRESSES) {
+        return Err(ConfigError::LargePool(addresses));
+    }
+    Ok(())
+}
+
+fn ticks(name: &'static str, d: Duration) -> Result<u32, ConfigError> {
+    if !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&d) {
+        return Err(ConfigError::Timeout(name, d));
+    }
+    // Rounded up: a session lives at least as long as it was promised.
+    let n = d.as_micros().div_ceil(u128::from(TICK_MICROS));
+    u32::try_from(n).map_err(|_| ConfigError::Timeout(name, d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Options {
+        Options {
+            prefixes: vec!["2001:db8:64:ff9b::/96".parse().unwrap()],
+            pool: vec!["203.0.113.0/28".parse().unwrap()],
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn the_lab_is_a_good_configuration() {
+        let c = Config::new(good()).unwrap();
+        assert!(c.in_pool(Ipv4Addr::new(203, 0, 113, 15)));
+        assert!(!c.in_pool(Ipv4Addr::new(203, 0, 113, 16)));
+    }
+
+    #[test]
+    fn rfc6146_4_default_timeouts_in_ticks() {
+        let t = Config::new(good()).unwrap().ticks;
+        let s = |ticks: u32| u64::from(ticks) * TICK_MICROS / 1_000_000;
+        assert_eq!((s(t.udp), s(t.tcp_established), s(t.tcp_transitory)), (300, 7440, 240));
+        assert_eq!((s(t.tcp_incoming_syn), s(t.icmp)), (6, 60));
+    }
+
+    #[test]
+    fn each_bad_value_has_an_error_of_its_own() {
+        let p = |s: &str| s.parse::<Prefix4>().unwrap();
+        let with = |f: &dyn Fn(&mut Options)| {
+            let mut o = good();
+            f(&mut o);
+            Config::new(o).unwrap_err()
+        };
+        assert_eq!(with(&|o| o.prefixes.clear()), ConfigError::Prefix(PrefixError::None));
+        assert_eq!(with(&|o| o.pool.clear()), ConfigError::EmptyPool);
+        assert_eq!(
+            with(&|o| o.pool = vec![p("203.0.113.0/28"), p("203.0.113.8/32")]),
+            ConfigError::PoolOverlap(p("203.0.113.0/28"), p("203.0.113.8/32"))
+        );
+        assert_eq!(
+            with(&|o| o.pool = vec![p("224.0.0.0/24")]),
+            ConfigError::PoolNotUnicast(p("224.0.0.0/24"))
+        );
+        assert_eq!(with(&|o| o.pool = vec![p("0.0.0.0/0")]), ConfigError::PoolNotUnicast(p("0.0.0.0/0")));
+        assert_eq!(with(&|o| o.pool = vec![p("10.0.0.0/16")]), ConfigError::LargePool(65536));
+        assert_eq!(with(&|o| o.first_port = 0), ConfigError::Ports(0, 65535));
+        assert_eq!(with(&|o| o.last_port = 1000), ConfigError::Ports(1024, 1000));
+        assert_eq!(with(&|o| o.timeouts.udp = Duration::ZERO), ConfigError::Timeout("udp", Duration::ZERO));
+        assert_eq!(
+            with(&|o| o.timeouts.fragment = Duration::MAX),
+            ConfigError::Timeout("fragment", Duration::MAX)
+        );
+        assert_eq!(with(&|o| o.hold_down = Duration::MAX), ConfigError::HoldDown(Duration::MAX));
+        assert_eq!(with(&|o| o.policy.lowest_ipv6_mtu = 1279), ConfigError::LowestIpv6Mtu(1279));
+        assert_eq!(
+            with(&|o| o.icmp_source = Some(Ipv4Addr::LOCALHOST)),
+            ConfigError::IcmpSource(Ipv4Addr::LOCALHOST)
+        );
+    }
+}

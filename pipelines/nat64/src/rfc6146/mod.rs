@@ -1,0 +1,12 @@
+//! State (RFC 6146).
+//!
+//! ```text
+//!  tcp_fsm  the TCP state machine, a pure value
+//!  bib      mappings: an IPv6 address and port, and the IPv4 address and port that stand for it
+//!  session  sessions: opening, following, judging how long they live
+//! ```
+//! Entries live in the flow table, which all workers share; nothing here keeps state of its own.
+
+pub(crate) mod bib;
+pub mod session;
+pub mod tcp_fsm;

@@ -1,0 +1,94 @@
+"""Fixtures of the end-to-end tests: the lab, once per module, and what must hold when it goes down."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
+
+import lab as lab_module
+import tools
+
+LAB = HERE.parent / "lab"
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        raise pytest.UsageError("the end-to-end tests make network namespaces: run them as root")
+
+
+def lab_command(*args):
+    done = subprocess.run([LAB, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, f"scripts/lab {' '.join(args)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def lab_of(*options, config=None):
+    """A lab for one module. It goes down whatever happens, and the gateway must have ended well."""
+    state = lab_module.describe()["state"]
+    if state == "up":
+        pytest.exit("a lab is up, and it may be somebody's: run `scripts/lab down` first", returncode=1)
+    if state == "broken":
+        lab_command("down")
+    lab_command("up", *options, *(["--config", str(config)] if config else []))
+    try:
+        yield
+    finally:
+        said = lab_command("down")
+    # `lab down` says so when something had to be killed.
+    assert "killed" not in said, said
+    if "--no-gateway" not in options:
+        assert tools.log_complaints() == [], "the gateway's log has complaints"
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """The whole lab: servers and gateway."""
+    yield from lab_of()
+
+
+@pytest.fixture(scope="module")
+def bare_network():
+    """The network alone: no servers, no gateway."""
+    yield from lab_of("--bare", "--no-gateway")
+
+
+@pytest.fixture(scope="module")
+def network_with_servers():
+    """The network with its servers, but no gateway."""
+    yield from lab_of("--no-gateway")
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """Captures in a namespace; at the end tshark looks for malformed packets and bad checksums."""
+    started = []
+
+    def start(ns, dev, expression=""):
+        c = tools.Capture(ns, dev, tmp_path / f"{ns}-{dev}-{len(started)}.pcap", expression)
+        started.append(c)
+        return c
+
+    yield start
+    for c in started:
+        c.stop()
+    for c in started:
+        c.check()
+
+
+@pytest.fixture
+def far_host(lab):
+    """A host behind a further router (cw-inet) and a link with an MTU of 1400 octets."""
+    yield from tools.far_host(1400)
+
+
+@pytest.fixture
+def quiet(lab):
+    """Counter differences over frames that a test sends itself; see `tools.Wire`."""
+    wire = tools.Wire()
+    yield wire
+    wire.close()

@@ -1,0 +1,130 @@
+"""The rules that scripts/test checks, on workspaces made for the purpose: each must be able to fail."""
+
+import subprocess
+
+import pytest
+
+import bench
+import network as n
+import rules
+import testrun
+
+
+def package(name, *dependencies, kind=None):
+    return {"name": name, "dependencies": [{"name": d, "kind": kind} for d in dependencies]}
+
+
+@pytest.mark.parametrize(
+    "name, dependency, wanted",
+    [
+        ("causeway-wire", "causeway-core", "imports flow"),
+        ("causeway-core", "causeway-flowtable", "imports flow"),
+        ("causeway-nat64", "causeway-forward", "imports flow"),
+        ("causeway-hwprofiles", "causeway-flowtable", "imports flow"),
+        ("causeway-flowtable", "causeway-nat64", "imports flow"),
+        ("causeway", "capsule", "only causeway-hwprofiles may"),
+        ("causeway-nat64", "capsule-ffi", "only causeway-hwprofiles may"),
+        ("causeway-nat64", "causeway-testkit", "outside of tests"),
+        ("causeway-new", "causeway-core", "in no layer"),
+    ],
+)
+def test_a_wrong_import_is_found(name, dependency, wanted):
+    found = rules.imports(
+        {"packages": [package(name, dependency), *[package(p) for p in rules.ALLOWED if p != name]]}
+    )
+    assert len(found) == 1 and wanted in found[0]
+
+
+@pytest.mark.parametrize(
+    "name, dependency, kind",
+    [
+        ("causeway-core", "causeway-wire", None),
+        ("causeway-nat64", "causeway-flowtable", None),
+        ("causeway-nat64", "causeway-testkit", "dev"),
+        ("causeway-hwprofiles", "capsule", None),
+        ("causeway-hwprofiles", "capsule-ffi", None),
+        ("causeway", "causeway-hwprofiles", None),
+    ],
+)
+def test_a_right_import_is_not(name, dependency, kind):
+    assert (
+        rules.imports(
+            {
+                "packages": [
+                    package(name, dependency, kind=kind),
+                    *[package(p) for p in rules.ALLOWED if p != name],
+                ]
+            }
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    "text, complaints",
+    [
+        ("#![forbid(unsafe_code)]\nfn f() {}\n", 0),
+        ("fn f() {}\n", 1),
+        ("// #![forbid(unsafe_code)]\n", 1),
+        ("#![forbid(unsafe_code)]\nfn f() { unsafe { g() } }\n", 1),
+        ("#![forbid(unsafe_code)]\nunsafe impl Send for X {}\n", 1),
+        ('#![forbid(unsafe_code)]\n// unsafe { }\nconst T: &str = "unsafe { }";\n', 0),
+    ],
+)
+def test_unsafe_code_is_found(tmp_path, monkeypatch, text, complaints):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/lib.rs").write_text(text)
+    monkeypatch.setattr(n, "ROOT", tmp_path)
+    meta = {
+        "packages": [
+            {
+                "name": "causeway-x",
+                "manifest_path": str(tmp_path / "Cargo.toml"),
+                "targets": [{"kind": ["lib"], "src_path": str(tmp_path / "src/lib.rs")}],
+            }
+        ]
+    }
+    assert len(rules.unsafe_code(meta)) == complaints
+
+
+def test_result_lines_of_benches_are_read():
+    assert bench.parse('bench=x flows=1000 ns=1.5 note="two words"') == {
+        "bench": "x",
+        "flows": 1000,
+        "ns": 1.5,
+        "note": "two words",
+    }
+    assert bench.parse("translate up flows=7") == {"what": "translate up", "flows": 7}
+    assert len(list(bench.tables([{"a": 1}, {"a": 22}, {"b": 3}]))) == 7
+
+
+def test_cargos_summary_lines_are_counted(monkeypatch, tmp_path):
+    """A run without any test, and one whose build fails, are failures."""
+    cargo = tmp_path / "cargo"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for script, wanted in (
+        (
+            "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'\n" * 2,
+            (6, 0, 2),
+        ),
+        (
+            "echo 'test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out'\nexit 101\n",
+            (3, 2, 0),
+        ),
+        ("echo error: could not compile; exit 101\n", (0, 1, 0)),
+        ("exit 0\n", (0, 1, 0)),
+    ):
+        cargo.write_text("#!/bin/sh\n" + script)
+        cargo.chmod(0o755)
+        r = testrun.Runner(json_output=True)
+        r.cargo_test("unit", "x", [], 1)
+        assert tuple(r.results[0][k] for k in ("passed", "failed", "skipped")) == wanted
+
+
+def test_setup_has_nothing_left_to_do():
+    done = subprocess.run([n.ROOT / "scripts/setup", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_addresses_under_the_nat64_prefix():
+    assert n.nat64("198.51.100.10") == "2001:db8:64:ff9b::c633:640a"

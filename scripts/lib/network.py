@@ -1,0 +1,55 @@
+"""The names and addresses of the lab. They are a contract: tests and users rely on them."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = Path("/run/causeway-lab")
+LOCK = Path("/run/causeway-lab.lock")
+CONFIG = ROOT / "appliance/etc/lab.toml"
+DEFAULT_BINARY = ROOT / "target/release/causeway"
+SOCKET = Path("/run/causeway/cw-gw.sock")
+GATEWAY_LOG = RUN / "causeway.log"
+
+VM1, VM2, GW, INET, BRIDGE = "cw-vm1", "cw-vm2", "cw-gw", "cw-inet", "cw-br"
+NAMESPACES = (VM1, VM2, GW, INET, BRIDGE)
+
+# The tenant network.
+TENANT_PREFIX = "2001:db8:64::/64"
+GW_TENANT_LL = "fe80::1"
+GW_TENANT = "2001:db8:64::1"
+VM1_ADDR, VM2_ADDR = "2001:db8:64::101", "2001:db8:64::102"
+VM1_MAC, VM2_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02"
+# The gateway's ports keep the address of their veth end. Fixed, so that captures read alike.
+GW_TENANT_MAC, GW_UPLINK_MAC = "02:00:00:00:64:01", "02:00:00:00:64:02"
+
+# The uplink.
+GW_UPLINK4, GW_UPLINK6 = "192.0.2.2", "2001:db8:ffff::2"
+INET_UP4, INET_UP6 = "192.0.2.1", "2001:db8:ffff::1"
+INET_MAC = "02:00:00:00:ff:01"
+
+# Hosts of the Internet.
+V4ONLY = "198.51.100.10"
+RESOLVER = "198.51.100.53"
+CLIENT4 = "198.51.100.99"
+V6ONLY = "2001:db8:6::10"
+
+# NAT64.
+NAT64_PREFIX = "2001:db8:64:ff9b::"
+POOL4 = "203.0.113.0/28"
+
+# What the routes of cw-inet send to the gateway.
+ROUTED4 = "203.0.113.0/24"
+ROUTED6 = "2001:db8:64::/48"
+
+# Free for tests: hosts behind a further router.
+FREE4, FREE6 = "198.51.100.128/25", "2001:db8:7::/48"
+
+WEB_PORT, ECHO_PORT, SSH_PORT, IPERF_PORT = 80, 7, 22, 5201
+
+
+def nat64(v4):
+    """The IPv6 form of an IPv4 address under the lab's NAT64 prefix (RFC 6052 2.2, length 96)."""
+    import ipaddress
+
+    net = int(ipaddress.IPv6Address(NAT64_PREFIX))
+    return str(ipaddress.IPv6Address(net | int(ipaddress.IPv4Address(v4))))

@@ -1,0 +1,340 @@
+"""Runs the tests, one stage after the other, and sums them up.
+
+Stages: lint (format, clippy, import direction, unsafe code, scripts, licences), unit (unit, property and
+integration tests of all crates), loom (models of the flow table), e2e (real programs in namespaces; builds
+the appliance in release mode first). The last line says how many tests and checks passed and failed.
+
+Exit codes: 0 everything passed, 1 something failed, 2 wrong usage.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+import network as n
+import rules
+
+SCRIPTS = n.ROOT / "scripts"
+STAGES = ("lint", "unit", "loom", "e2e")
+MINUTE = 60
+
+
+class Runner:
+    def __init__(self, json_output):
+        # In JSON mode standard output is for the result alone.
+        self.out = sys.stderr if json_output else sys.stdout
+        self.results = []
+
+    def say(self, text):
+        print(text, file=self.out, flush=True)
+
+    def record(self, stage, name, passed, failed, skipped=0, seconds=0.0, note=""):
+        self.results.append(
+            {
+                "stage": stage,
+                "name": name,
+                "passed": passed,
+                "failed": failed,
+                "skipped": skipped,
+                "seconds": round(seconds, 1),
+                "note": note,
+            }
+        )
+
+    def run(self, command, minutes, env=None, watch=None):
+        """Runs a program and lets its lines through; gives its exit code (-1: it took too long)."""
+        self.say(f"\n== {' '.join(str(c) for c in command)}")
+        process = subprocess.Popen(
+            [str(c) for c in command],
+            cwd=n.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | (env or {}),
+            start_new_session=True,
+        )
+
+        def too_long(*_):
+            # The group is this program and what it started, nobody else.
+            os.killpg(process.pid, signal.SIGINT)
+            raise TimeoutError
+
+        old = signal.signal(signal.SIGALRM, too_long)
+        signal.alarm(int(minutes * MINUTE))
+        try:
+            for line in process.stdout:
+                print(line, end="", file=self.out, flush=True)
+                if watch:
+                    watch(line)
+            return process.wait()
+        except TimeoutError:
+            self.say(f"== not done after {minutes} minutes: ended")
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            return -1
+        except BaseException:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
+            raise
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, old)
+
+    def check(self, stage, name, command, minutes=20, env=None):
+        """A program that passes or fails as a whole."""
+        began = time.monotonic()
+        code = self.run(command, minutes, env)
+        self.record(stage, name, int(code == 0), int(code != 0), seconds=time.monotonic() - began)
+        return code == 0
+
+    def findings(self, stage, name, function):
+        """A check of our own: a list of what is wrong."""
+        self.say(f"\n== {name}")
+        try:
+            found = function()
+        except (OSError, RuntimeError, ValueError) as e:
+            found = [str(e)]
+        for line in found:
+            self.say(f"   {line}")
+        if not found:
+            self.say("   ok")
+        self.record(stage, name, int(not found), int(bool(found)))
+
+    def skip(self, stage, name, why):
+        self.say(f"\n== {name}: skipped: {why}")
+        self.record(stage, name, 0, 0, 1, note=why)
+
+    def cargo_test(self, stage, name, args, minutes, env=None):
+        """`cargo test`: counts what its summary lines say."""
+        counts = {"passed": 0, "failed": 0, "ignored": 0}
+
+        def watch(line):
+            if m := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", line):
+                for key, value in zip(counts, m.groups(), strict=True):
+                    counts[key] += int(value)
+
+        began = time.monotonic()
+        code = self.run(["cargo", "test", "--locked", *args], minutes, env, watch)
+        # A build that fails, or a test that ends the process, prints no summary.
+        failed = counts["failed"] or int(code != 0)
+        if code == 0 and not counts["passed"]:
+            failed = 1
+            self.say("== no test ran at all: counted as a failure")
+        self.record(stage, name, counts["passed"], failed, counts["ignored"], time.monotonic() - began)
+
+
+def shell_scripts():
+    """Every shell script of the repository, by its first line."""
+    out = []
+    for folder in (SCRIPTS, n.ROOT / ".ci"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                with open(path, "rb") as f:
+                    first = f.readline()
+                if first.startswith((b"#!/bin/bash", b"#!/bin/sh")) or path.suffix == ".sh":
+                    out.append(path)
+    return out
+
+
+def python_files():
+    found = []
+    for path in sorted(SCRIPTS.rglob("*.py")):
+        try:
+            compile(path.read_text(), str(path), "exec")
+        except SyntaxError as e:
+            found.append(f"{path.relative_to(n.ROOT)}: {e}")
+    return found
+
+
+def lint(r):
+    r.check("lint", "format", ["cargo", "fmt", "--all", "--check"])
+    r.check(
+        "lint",
+        "clippy",
+        ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        30,
+    )
+    r.findings("lint", "import direction", lambda: rules.imports(rules.metadata()))
+    r.findings(
+        "lint", "unsafe code only in flowtable and hwprofiles", lambda: rules.unsafe_code(rules.metadata())
+    )
+    scripts = shell_scripts()
+    r.check("lint", "shell syntax", ["bash", "-n", *scripts])
+    if shutil.which("shellcheck"):
+        r.check("lint", "shellcheck", ["shellcheck", "-x", "-P", n.ROOT, *scripts])
+    else:
+        r.skip("lint", "shellcheck", "shellcheck is not installed")
+    r.findings("lint", "python syntax", python_files)
+    deny(r)
+
+
+def deny(r):
+    """Licences, sources and bans need only the tool; advisories need a database from the network."""
+    if not (n.ROOT / "deny.toml").is_file() and not (n.ROOT / ".cargo/deny.toml").is_file():
+        r.skip("lint", "cargo deny", "there is no deny.toml")
+        return
+    if not shutil.which("cargo-deny"):
+        r.skip("lint", "cargo deny", "cargo-deny is not installed (cargo install --locked cargo-deny)")
+        return
+    r.check(
+        "lint",
+        "cargo deny: licences, bans, sources",
+        ["cargo", "deny", "--offline", "check", "licenses", "bans", "sources"],
+    )
+    databases = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    if any((databases / d).is_dir() for d in ("advisory-db", "advisory-dbs")):
+        r.check("lint", "cargo deny: advisories", ["cargo", "deny", "--offline", "check", "advisories"])
+    else:
+        r.skip(
+            "lint",
+            "cargo deny: advisories",
+            "the advisory database is not on this machine (cargo deny fetch)",
+        )
+
+
+def unit(r):
+    r.cargo_test("unit", "unit, property and integration tests", ["--workspace", "--no-fail-fast"], 30)
+
+
+def loom(r):
+    env = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(target_dir() / "loom")}
+    r.cargo_test(
+        "loom",
+        "loom models of the flow table",
+        ["-p", "causeway-flowtable", "--release", "--lib", "loom"],
+        15,
+        env,
+    )
+
+
+def target_dir():
+    return Path(os.environ.get("CARGO_TARGET_DIR") or n.ROOT / "target")
+
+
+def e2e(r, selection):
+    if not os.environ.get("CAUSEWAY_BIN"):
+        if not r.check(
+            "e2e", "release build", ["cargo", "build", "--locked", "--release", "-p", "causeway"], 30
+        ):
+            return
+        os.environ["CAUSEWAY_BIN"] = str(target_dir() / "release/causeway")
+    with tempfile.TemporaryDirectory(prefix="causeway-test-") as folder:
+        report = Path(folder, "e2e.xml")
+        command = [
+            "/usr/bin/python3",
+            "-B",
+            "-u",
+            "-m",
+            "pytest",
+            SCRIPTS / "e2e",
+            "--junitxml",
+            report,
+            "--basetemp",
+            Path(folder, "tmp"),
+            "-v",
+        ]
+        if selection:
+            command += ["-k", selection]
+        began = time.monotonic()
+        code = r.run(command, 25)
+        try:
+            suite = xml.parse(report).getroot().find("testsuite")
+            total, bad, skipped = (
+                int(suite.get("tests")),
+                int(suite.get("failures")) + int(suite.get("errors")),
+                int(suite.get("skipped")),
+            )
+        except (OSError, xml.ParseError, AttributeError, TypeError):
+            total, bad, skipped = 0, 1, 0
+        r.record(
+            "e2e",
+            "end-to-end tests",
+            max(total - bad - skipped, 0),
+            bad or int(code != 0),
+            skipped,
+            time.monotonic() - began,
+        )
+        # Whatever happened in there, nothing stays.
+        r.run([SCRIPTS / "lab", "down"], 1)
+
+
+def main(argv):
+    p = argparse.ArgumentParser(
+        "scripts/test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--only", action="append", choices=STAGES, help="this stage (may be given several times)")
+    p.add_argument("-k", metavar="EXPRESSION", help="of the end-to-end tests only those (as pytest's -k)")
+    p.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    args = p.parse_args(argv)
+    if os.geteuid() != 0:
+        print(
+            "test: error: must be run as root: the end-to-end tests make network namespaces", file=sys.stderr
+        )
+        return 1
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    r = Runner(args.json)
+    began = time.monotonic()
+    complete = False
+    try:
+        for stage in STAGES:
+            if args.only and stage not in args.only:
+                continue
+            if stage == "e2e":
+                e2e(r, args.k)
+            else:
+                {"lint": lint, "unit": unit, "loom": loom}[stage](r)
+        complete = True
+    except KeyboardInterrupt:
+        r.say("\n== interrupted")
+        subprocess.run([SCRIPTS / "lab", "down"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    passed, failed, skipped = (sum(x[k] for x in r.results) for k in ("passed", "failed", "skipped"))
+    if not complete:
+        failed += 1
+    r.say("\n== summary")
+    for x in r.results:
+        state = "FAILED" if x["failed"] else ("skipped" if not x["passed"] else "ok")
+        counts = f"{x['passed']} passed, {x['failed']} failed" + (
+            f", {x['skipped']} skipped" if x["skipped"] else ""
+        )
+        r.say(
+            f"   {x['stage']:5} {x['name']:52} {state:8} {counts}, {x['seconds']} s"
+            + (f" ({x['note']})" if x["note"] else "")
+        )
+    r.say(f"   {time.monotonic() - began:.0f} s in all")
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "ok": not failed,
+                    "passed": passed,
+                    "failed": failed,
+                    "skipped": skipped,
+                    "checks": r.results,
+                },
+                indent=2,
+            )
+        )
+    r.say(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
