@@ -28,8 +28,7 @@ pub struct FilterError {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::try_new(filter)
-        .map_err(|e| FilterError { filter: filter.to_owned(), problem: e.to_string() })
+    EnvFilter::try_new(filter).map_err(|e| FilterError { filter: filter.to_owned(), problem: e.to_string() })
 }
 
 /// Sets up the logs of the process. If that was done before, the first setting stays.
@@ -130,7 +129,10 @@ mod tests {
     fn a_cause_is_limited_alone_and_tells_what_it_kept_back() {
         let mut l = RateLimited::new(1, 2, 10);
         let t = Instant::from_micros(1_000_000);
-        assert_eq!((l.allow("a", t), l.allow("a", t), l.allow("a", t), l.allow("a", t)), (Some(0), Some(0), None, None));
+        assert_eq!(
+            (l.allow("a", t), l.allow("a", t), l.allow("a", t), l.allow("a", t)),
+            (Some(0), Some(0), None, None)
+        );
         assert_eq!(l.allow("b", t), Some(0), "another cause is not touched");
         let later = Instant::from_micros(2_500_000);
         assert_eq!(l.allow("a", later), Some(2));
@@ -141,7 +143,10 @@ mod tests {
     fn causes_beyond_the_bound_share_a_bucket() {
         let mut l = RateLimited::new(0, 1, 2);
         let t = Instant::ZERO;
-        assert_eq!((l.allow(1, t), l.allow(2, t), l.allow(3, t), l.allow(4, t)), (Some(0), Some(0), Some(0), None));
+        assert_eq!(
+            (l.allow(1, t), l.allow(2, t), l.allow(3, t), l.allow(4, t)),
+            (Some(0), Some(0), Some(0), None)
+        );
         assert_eq!(l.causes.len(), 2);
     }
 

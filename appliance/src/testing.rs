@@ -2,7 +2,8 @@
 
 use crate::config::Config;
 use crate::control::introspect::{
-    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery, SessionRow,
+    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery,
+    SessionRow,
 };
 use causeway_core::{Counter, Counters, DropReason, Event, IfId};
 use std::collections::VecDeque;
@@ -125,7 +126,8 @@ impl Introspect for FakeGateway {
         let from = usize::try_from(query.cursor).unwrap();
         let mut page = SessionPage::default();
         let mut at = from;
-        while at < self.sessions.len() && at < from + self.slots_per_page && page.sessions.len() < query.limit {
+        while at < self.sessions.len() && at < from + self.slots_per_page && page.sessions.len() < query.limit
+        {
             page.sessions.extend(self.sessions.get(at).filter(|row| query.matches(row)).cloned());
             at += 1;
         }

@@ -18,7 +18,7 @@
 use crate::plan::Plan;
 use arrayvec::ArrayVec;
 use causeway_core::event::Events;
-use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreachable6};
+use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{
     BURST, Burst, Class, Counter, Counters, Ctx, DropReason, Egress, Event, Frame, FrameSource, Handoff, Instant,
     Outbox, Packet, Queues, Verdict,
@@ -28,6 +28,7 @@ use causeway_forward::Forward;
 use causeway_nat64::{Expiry, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
 use causeway_wire::ethernet;
+use causeway_wire::ipv6::{self, Ipv6Repr};
 use causeway_wire::MacAddr;
 use causeway_wire::ethernet::EthernetRepr;
 use crossbeam::queue::ArrayQueue;
@@ -41,8 +42,11 @@ const HANDOFF_RING: usize = 1024;
 const EVENT_RING: usize = 1024;
 /// Plans on their way to a worker. Control waits for adoption, so one is enough; two let it hurry.
 const PLAN_RING: usize = 2;
-/// Flow slots judged for expiry in one poll, at most.
-const SWEEP_PER_POLL: u32 = 64;
+/// How long all workers together take to judge every flow slot once.
+const SWEEP_PERIOD_US: u64 = 4_000_000;
+/// Flow slots judged for expiry in one poll, at most; fewer than the second are put off.
+const SWEEP_AT_MOST: u64 = 256;
+const SWEEP_AT_LEAST: u64 = 16;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;
 
@@ -128,13 +132,16 @@ pub struct Shared<F> {
     pub resolved: Arc<Resolved>,
     /// One mailbox for each worker.
     pub mailboxes: Vec<Mailbox<F>>,
+    /// Flow slots that each worker has to judge in a round.
+    slots_per_worker: u32,
 }
 
 impl<F> Shared<F> {
     /// What `workers` workers share.
     #[must_use]
     pub fn new(table: Arc<FlowTable>, resolved: Arc<Resolved>, workers: u16) -> Self {
-        Self { table, resolved, mailboxes: (0..workers).map(|_| Mailbox::new()).collect() }
+        let slots_per_worker = table.config().sessions.div_ceil(u32::from(workers.max(1)));
+        Self { table, resolved, mailboxes: (0..workers).map(|_| Mailbox::new()).collect(), slots_per_worker }
     }
 }
 
@@ -173,35 +180,6 @@ impl<Q: Queues> Io<Q> {
         for _ in tx.drain(..) {
             counters.drop(DropReason::TxFull);
         }
-    }
-}
-
-/// ICMP errors that the neighbour stage asks for. The limit is the one of `[icmp]`.
-struct Answers(IcmpErrors);
-
-impl Answers {
-    fn send<S: FrameSource>(
-        &mut self,
-        ctx: &mut Ctx<'_, S>,
-        packet: &Packet<S::Frame>,
-        six: Unreachable6,
-        four: Unreachable4,
-    ) {
-        if packet.meta.ethertype == ethernet::ETHERTYPE_IPV6 {
-            self.0.send6(ctx, packet, Error6::Unreachable(six));
-        } else {
-            self.0.send4(ctx, packet, Error4::Unreachable(four));
-        }
-    }
-}
-
-impl<S: FrameSource> causeway_neighbor::Errors<S> for Answers {
-    fn address_unreachable(&mut self, ctx: &mut Ctx<'_, S>, packet: &Packet<S::Frame>) {
-        self.send(ctx, packet, Unreachable6::Address, Unreachable4::Host);
-    }
-
-    fn port_unreachable(&mut self, ctx: &mut Ctx<'_, S>, packet: &Packet<S::Frame>) {
-        self.send(ctx, packet, Unreachable6::Port, Unreachable4::Port);
     }
 }
 
@@ -245,7 +223,8 @@ struct Stages<S: FrameSource> {
     forward: Forward,
     /// Nothing while no NAT64 is configured; then no packet is of its classes.
     nat64: Option<Nat64<S::Frame>>,
-    answers: Answers,
+    /// Limits the ICMP errors that the neighbour stage asks for.
+    errors: IcmpErrors,
     source: S,
     outbox: Outbox<S::Frame>,
     events: Events,
@@ -284,6 +263,8 @@ pub struct Worker<Q: Queues, S: FrameSource<Frame = Q::Frame>, C> {
     io: Io<Q>,
     stages: Stages<S>,
     waiting: Waiting<Q::Frame>,
+    /// When flow slots were judged last.
+    swept: Instant,
 }
 
 impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
@@ -305,14 +286,14 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &plan.interfaces).ok()?,
             forward: Forward::new(Arc::clone(&plan.forward)),
             nat64: nat64(&plan),
-            answers: Answers(plan.icmp_errors()),
+            errors: plan.icmp_errors(),
             source,
             outbox: Outbox::new(),
             events: Events::new(),
         };
         let waiting = Waiting { first: Default::default(), again: Default::default() };
         let tx = (0..queues.ports()).map(|_| ArrayVec::new()).collect();
-        Some(Self { id, shared, clock, plan, flow, io: Io { queues, tx }, stages, waiting })
+        Some(Self { id, shared, clock, plan, flow, io: Io { queues, tx }, stages, waiting, swept: Instant::ZERO })
     }
 
     /// One poll of everything. True if there was any packet.
@@ -331,6 +312,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             guard: &guard,
             io: &mut self.io,
             stages: &mut self.stages,
+            swept: &mut self.swept,
         };
         let busy = pass.hand_ins(&mut self.waiting) | pass.receive(&mut self.waiting);
         pass.timers();
@@ -353,6 +335,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         }
         let counters: &Counters = &mailbox.counters;
         self.stages.neighbors.drain(counters);
+        for _ in 0..self.stages.nat64.take().map_or(0, |stage| stage.held()) {
+            counters.drop(DropReason::Shutdown);
+        }
         while mailbox.handoff.pop().is_some() {
             counters.drop(DropReason::Shutdown);
         }
@@ -394,6 +379,7 @@ struct Pass<'a, 'g, Q: Queues, S: FrameSource<Frame = Q::Frame>> {
     guard: &'a Guard<'g>,
     io: &'a mut Io<Q>,
     stages: &'a mut Stages<S>,
+    swept: &'a mut Instant,
 }
 
 /// A context for a stage, made from disjoint parts of the pass.
@@ -502,7 +488,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         for mut packet in burst.drain(..) {
             let owner = self.stages.neighbors.owner_of(&self.plan.interfaces, &packet).unwrap_or(self.id);
             if owner == self.id {
-                let verdict = self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.answers, &mut packet);
+                let verdict = self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet);
                 self.settle(packet, verdict, again);
             } else {
                 self.hand_off(owner, Handoff::Process(Class::Local, packet));
@@ -525,8 +511,12 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 }
             }
             Verdict::Again(_) => self.counters.drop(DropReason::AgainTwice),
-            // Only the next-hop queue holds packets so far; it is entered by `transmit`.
-            Verdict::Held | Verdict::Consume => {}
+            // Of the stages only NAT64 says so: a fragment that overtook the first of its packet.
+            Verdict::Held => match &mut self.stages.nat64 {
+                Some(stage) => stage.hold(&mut ctx!(self), self.guard, packet),
+                None => self.counters.drop(DropReason::Nat64Fragment),
+            },
+            Verdict::Consume => {}
             Verdict::Drop(reason) => self.counters.drop(reason),
         }
     }
@@ -538,8 +528,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         match self.stages.neighbors.resolve(&ctx!(self), &egress) {
             Resolution::Ready(mac) => self.emit(packet, egress, mac),
             Resolution::Hold => {
-                self.counters.add(Counter::NextHopHeld, 1);
-                self.stages.neighbors.hold(&mut ctx!(self), &mut self.stages.answers, packet);
+                self.stages.neighbors.hold(&mut ctx!(self), &mut self.stages.errors, packet);
             }
             Resolution::Owner(worker) => self.hand_off(worker, Handoff::Send(packet)),
             Resolution::Drop(reason) => self.counters.drop(reason),
@@ -590,9 +579,30 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             }
             let mut outbox = std::mem::take(&mut self.stages.outbox);
             for packet in outbox.drain() {
-                self.transmit(packet);
+                self.originated(packet);
             }
         }
+    }
+
+    /// Sends a packet that a stage originated. One to an IPv4 host under the NAT64 prefix (an ICMPv6
+    /// error of ours about a packet that was translated) is translated first.
+    fn originated(&mut self, mut packet: Packet<Q::Frame>) {
+        if packet.meta.ethertype == ethernet::ETHERTYPE_IPV6
+            && let (Some(stage), Ok(ip)) = (&mut self.stages.nat64, Ipv6Repr::parse(packet.bytes()))
+            && stage.config().prefixes().contains(ip.dst)
+        {
+            (packet.meta.protocol, packet.meta.l4) = (ip.next_header, ipv6::HEADER as u16);
+            let mut verdict = [Verdict::Consume];
+            let one = std::slice::from_mut(&mut packet);
+            stage.v6_to_v4(&mut ctx!(self), self.guard, one, &mut verdict);
+            match verdict[0] {
+                Verdict::Forward { egress } => packet.meta.egress = egress,
+                Verdict::Drop(reason) => return self.counters.drop(reason),
+                // An error of ours goes out or nowhere.
+                Verdict::Consume | Verdict::Held | Verdict::Again(_) => return,
+            }
+        }
+        self.transmit(packet);
     }
 
     /// Timers and expiry, bounded.
@@ -600,13 +610,23 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         if self.mailbox.announce.load(Ordering::Relaxed) && self.mailbox.announce.swap(false, Ordering::Relaxed) {
             self.stages.neighbors.announce(self.now);
         }
-        self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.answers, TIMERS_PER_POLL);
+        self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.errors, TIMERS_PER_POLL);
+        if let Some(stage) = &mut self.stages.nat64 {
+            stage.poll(&mut ctx!(self), self.guard);
+        }
         self.sweep();
         self.send_outbox();
     }
 
-    /// Judges the next slots of the flow table.
+    /// Judges the next slots of the flow table: as many as the time since the last call asks for, so
+    /// that all workers together go round once in [`SWEEP_PERIOD_US`], and never more than bounded.
     fn sweep(&mut self) {
+        let since_us = u64::try_from(self.now.since(*self.swept).as_micros()).unwrap_or(u64::MAX);
+        let slots = u64::from(self.shared.slots_per_worker).saturating_mul(since_us) / SWEEP_PERIOD_US;
+        if slots < SWEEP_AT_LEAST {
+            return;
+        }
+        *self.swept = self.now;
         let mut judge = Judge {
             nat64: self.plan.nat64.as_ref().map(|n| Expiry {
                 config: &n.config,
@@ -615,10 +635,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             }),
             forward: causeway_forward::Expiry { config: &self.plan.forward, counters: self.counters },
         };
-        if let Some(n) = &self.plan.nat64 {
-            n.pool.tick(self.now);
-        }
-        self.guard.sweep(SWEEP_PER_POLL, Tick::at(self.now), &mut judge);
+        let slots = u32::try_from(slots.min(SWEEP_AT_MOST)).unwrap_or(0);
+        self.guard.sweep(slots, Tick::at(self.now), &mut judge);
     }
 
     /// Hands this poll's events to control.

@@ -270,9 +270,9 @@ impl Bench {
         let total = self.worker.table().stats().sessions;
         while self.worker.table().stats().sessions > 0 && slices.len() < 10_000_000 {
             let guard = self.worker.enter();
-            let ctx = self.rig.ctx();
+            let mut ctx = self.rig.ctx();
             let before = self.clock.raw();
-            let swept = self.nat.sweep(&ctx, &guard, slots);
+            let swept = self.nat.sweep(&mut ctx, &guard, slots);
             slices.push((self.clock.raw() - before) as f64 / self.ghz / 1000.0);
             ended += u64::from(swept.sessions);
         }

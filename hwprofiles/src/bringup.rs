@@ -116,16 +116,27 @@ pub struct StopReport {
 ///
 /// Meant to be run: a gateway that is dropped without leaves its threads parked until the process ends.
 pub struct Gateway {
+    // First, so that ports are given back as they were before the runtime closes them.
+    release: Release,
     runtime: Runtime,
     spec: Spec,
     ports: Vec<PortInfo>,
     warnings: Vec<String>,
-    control: Control,
     shared: Arc<Shared>,
     hangup: Arc<dyn Fn()>,
     all_cpus: CpuSet,
     // Last, so that the name is free only when all else is gone.
     _lock: NameLock,
+}
+
+/// Ends the access of control threads, takes promiscuous modes back, and ends the handing out of frames.
+struct Release(Control);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.close();
+        ffi::pool::close();
+    }
 }
 
 impl std::fmt::Debug for Gateway {
@@ -159,7 +170,7 @@ impl Gateway {
             .map_err(|source| BringupError::Os { what: "taking DPDK's log".into(), source })?;
         let signals = Signals::block();
         let built = build(&spec, &decided, &all_cpus);
-        let (runtime, ports) = match built {
+        let (runtime, ports, release) = match built {
             Ok(built) => built,
             Err(error) => {
                 // SAFETY: the runtime is gone, and with it all that used DPDK; its threads are parked.
@@ -171,8 +182,8 @@ impl Gateway {
         };
         affinity::keep_for_control(control_cpus(&all_cpus, &spec));
         Ok(Self {
+            release,
             runtime,
-            control: Control::new(ports.clone()),
             ports,
             warnings: decided.warnings,
             shared: Arc::new(Shared::default()),
@@ -198,7 +209,7 @@ impl Gateway {
     /// Access to the ports for control threads.
     #[must_use]
     pub fn control(&self) -> Control {
-        self.control.clone()
+        self.release.0.clone()
     }
 
     /// Stops the gateway from inside the process.
@@ -225,7 +236,8 @@ impl Gateway {
         P: PollLoop + 'static,
         F: Fn(WorkerInit) -> P + Send + Sync + 'static,
     {
-        let Self { mut runtime, spec, ports, control, shared, hangup, all_cpus, _lock, .. } = self;
+        // In this order, so that an early return lets go of the name last and of the ports first.
+        let Self { _lock, mut runtime, spec, ports, shared, hangup, all_cpus, release, .. } = self;
         let make = Arc::new(make);
         let workers = u16::try_from(spec.worker_cores.len()).unwrap_or(u16::MAX);
         shared.running.store(usize::from(workers), Ordering::Release);
@@ -250,22 +262,15 @@ impl Gateway {
         let signal = Arc::new(AtomicI32::new(0));
         install_stop(&mut runtime, &spec, &shared, &signal, hangup)?;
 
-        let executed = runtime.execute();
-        if executed.is_err() {
-            // The ports did not start; workers were never let run.
-            let error = explain(&spec, None, &executed.err().map(|e| e.to_string()).unwrap_or_default());
-            ffi::pool::close();
-            control.close();
-            drop(runtime);
-            let _ = all_cpus.apply();
-            return Err(error);
-        }
-
-        control.close();
-        ffi::pool::close();
+        // When it fails, the ports did not start, and workers were never let run.
+        let failed = runtime.execute().err().map(|e| explain(&spec, None, &e.to_string()));
+        drop(release);
         // Closes ports, counts and frees pools, ends EAL.
         drop(runtime);
         let _ = all_cpus.apply();
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if let Some((worker, message)) = shared.first_panic() {
             return Err(BringupError::WorkerPanicked { worker, message });
         }
@@ -342,7 +347,7 @@ fn build(
     spec: &Spec,
     decided: &Decided,
     all_cpus: &CpuSet,
-) -> Result<(Runtime, Vec<PortInfo>), BringupError> {
+) -> Result<(Runtime, Vec<PortInfo>, Release), BringupError> {
     let config = serde_json::from_value(capsule_config(spec, decided))
         .map_err(|e| BringupError::Runtime(format!("its configuration: {e}")))?;
     ffi::pool::set_frame_octets(spec.frame_octets());
@@ -358,8 +363,24 @@ fn build(
         explain(spec, Some(decided), &e.to_string())
     })?;
     fragments_arrive_singly(spec, cleared_before)?;
-    let ports = spec.ports.iter().map(port_info).collect::<Result<Vec<_>, _>>()?;
-    Ok((runtime, ports))
+    let mut ports = spec.ports.iter().map(port_info).collect::<Result<Vec<_>, _>>()?;
+    // From here on an error takes back what was done to the ports: this goes before the runtime does.
+    let (mut result, control) = (Ok(()), Control::new(Vec::new()));
+    let release = Release(control.clone());
+    for info in &mut ports {
+        if result.is_ok() && !info.has_mac_filter {
+            result = control::promiscuous(info);
+        }
+    }
+    control.set_ports(ports.clone());
+    match result {
+        Ok(()) => Ok((runtime, ports, release)),
+        Err(error) => Err(BringupError::NoPermission {
+            what: error.to_string(),
+            right: Right::NetAdmin,
+            dpdk: ffi::log::take_complaints(),
+        }),
+    }
 }
 
 /// Every queue of an AF_PACKET port joins a fan-out group, and every one of these calls must have gone
@@ -452,7 +473,7 @@ fn settings(port: &PortSpec) -> ffi::port::Settings {
     }
 }
 
-/// What a port turned out to be. Without MAC filters it is made promiscuous here.
+/// What a port turned out to be.
 fn port_info(port: &PortSpec) -> Result<PortInfo, BringupError> {
     let device = port.device.name();
     let outcome = ffi::port::outcome(&device)
@@ -482,7 +503,7 @@ fn port_info(port: &PortSpec) -> Result<PortInfo, BringupError> {
         // SAFETY: the driver's name is a static text that ends in NUL.
         unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
     };
-    let mut port_info = PortInfo {
+    Ok(PortInfo {
         name: port.name.clone(),
         device: port.device.to_string(),
         driver,
@@ -495,15 +516,7 @@ fn port_info(port: &PortSpec) -> Result<PortInfo, BringupError> {
         rx_offloads: outcome.rx_offloads,
         tx_offloads: outcome.tx_offloads,
         dpdk_port: outcome.port,
-    };
-    if !port_info.has_mac_filter {
-        control::promiscuous(&mut port_info).map_err(|error| BringupError::NoPermission {
-            what: error.to_string(),
-            right: Right::NetAdmin,
-            dpdk: ffi::log::take_complaints(),
-        })?;
-    }
-    Ok(port_info)
+    })
 }
 
 /// Makes an error of what failed last. Capsule's own text is what is left if no call to DPDK failed.

@@ -305,7 +305,9 @@ fn jumbo() {
 
 fn leak() {
     static KEPT: std::sync::Mutex<Option<MbufFrame>> = std::sync::Mutex::new(None);
-    let report = once(spec(&["net_null0"]), |_, source| {
+    let spec = spec(&["net_null0"]);
+    let group = spec.app_group.clone();
+    let report = once(spec, |_, source| {
         let mut frame = source.alloc().unwrap();
         frame.push_back(5).unwrap();
         frame.bytes_mut().copy_from_slice(b"still");
@@ -315,6 +317,7 @@ fn leak() {
     let frame = KEPT.lock().unwrap().take().unwrap();
     assert_eq!(frame.bytes(), b"still");
     drop(frame);
+    gone(&group);
 }
 
 struct Panics(Forward);

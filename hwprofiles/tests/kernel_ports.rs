@@ -87,7 +87,7 @@ impl Wire {
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_protocol = all;
         // SAFETY: the name ends in NUL.
-        address.sll_ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) } as i32;
+        address.sll_ifindex = i32::try_from(unsafe { libc::if_nametoindex(name.as_ptr()) }).unwrap();
         let octets = size_of::<libc::sockaddr_ll>() as u32;
         // SAFETY: the address can be read, and its size is given.
         let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), octets) };
@@ -263,7 +263,7 @@ fn singly(device: &str) {
 fn control_experiment() {
     pair(1500);
     let (from, to) = (Wire::on("host0"), Wire::on("gw0"));
-    let fanout: u32 = 7 | u32::try_from(libc::PACKET_FANOUT_FLAG_DEFRAG).unwrap() << 16;
+    let fanout: u32 = 7 | libc::PACKET_FANOUT_FLAG_DEFRAG << 16;
     // By the number of the system call, so that our setsockopt is not in between.
     // SAFETY: the value can be read, and its size is given.
     let set = unsafe {
@@ -314,9 +314,16 @@ fn foreign() {
         stop.stop();
     });
     let collect = Arc::clone(&seen);
+    assert!(is_promiscuous("gw0"));
     gateway.run(move |init| Collect { init, seen: Arc::clone(&collect), echo: false }).unwrap();
     sender.join().unwrap();
     assert_eq!(*seen.lock().unwrap(), [frame]);
+    assert!(!is_promiscuous("gw0"), "the interface is as it was");
+}
+
+fn is_promiscuous(interface: &str) -> bool {
+    let shown = Command::new("ip").args(["link", "show", interface]).output().unwrap();
+    String::from_utf8_lossy(&shown.stdout).contains("PROMISC")
 }
 
 fn wait_for(seen: &Mutex<Vec<Vec<u8>>>, count: usize) {
@@ -417,7 +424,7 @@ fn small_mtu() {
     pair(1500);
     match Gateway::bring_up(spec("net_af_packet0,iface=gw0", 9000)) {
         Err(BringupError::InterfaceMtu { interface, wanted: 9000, has: 1500, .. }) => {
-            assert_eq!(interface, "gw0")
+            assert_eq!(interface, "gw0");
         }
         other => panic!("{other:?}"),
     }

@@ -91,7 +91,7 @@ def test_rfc4862_5_4_3_a_probe_for_our_address_is_answered_to_all_nodes(quiet):
         / ICMPv6ND_NS(tgt=n.GW_TENANT)
     )
     got = quiet.exchange(("tenant", probe))
-    assert got.counters == {"ns-answered": 1}
+    assert got.counters == {"ns-answered": 1, "address-conflicts": 1}
     answer = Ether(got.out[0][1])
     assert answer.dst == "33:33:00:00:00:01" and answer[IPv6].dst == "ff02::1"
     assert (answer[ICMPv6ND_NA].R, answer[ICMPv6ND_NA].S) == (1, 0)

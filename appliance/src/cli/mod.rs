@@ -363,7 +363,11 @@ impl SocketArgs {
 fn only_socket(dir: &Path) -> Result<Option<PathBuf>, String> {
     let mut sockets: Vec<PathBuf> = std::fs::read_dir(dir)
         .map(|entries| {
-            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "sock")).collect()
+            entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "sock"))
+                .collect()
         })
         .unwrap_or_default();
     sockets.sort();
@@ -387,7 +391,8 @@ fn failed(e: &ClientError, as_json: bool, out: &mut Output) -> u8 {
     if let ClientError::Refused { body, .. } = e
         && let Some(changes) = body.get("changes").and_then(Value::as_array)
     {
-        for change in changes.iter().filter_map(|c| serde_json::from_value::<config::Change>(c.clone()).ok()) {
+        for change in changes.iter().filter_map(|c| serde_json::from_value::<config::Change>(c.clone()).ok())
+        {
             text.push_str(&format!("\n  {change}"));
         }
     }

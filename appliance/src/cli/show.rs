@@ -4,7 +4,8 @@ use super::Show;
 use super::table::{Align, Table};
 use crate::control::client::{Client, ClientError};
 use crate::control::introspect::{
-    CounterKind, CounterRow, Generations, NeighborRow, PAGE, PlanReport, PortRow, ReloadReport, SessionPage, SessionRow,
+    CounterKind, CounterRow, Generations, NeighborRow, PAGE, PlanReport, PortRow, ReloadReport, SessionPage,
+    SessionRow,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -257,7 +258,9 @@ mod tests {
 
     #[test]
     fn seconds_show_their_two_largest_units() {
-        for (s, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (7440, "2h4m"), (90_061, "1d1h"), (86_460, "1d")] {
+        for (s, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (7440, "2h4m"), (90_061, "1d1h"), (86_460, "1d")]
+        {
             assert_eq!(seconds(s), text);
         }
     }

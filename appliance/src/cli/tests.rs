@@ -43,6 +43,10 @@ impl Rig {
         };
         let control = control::start(spec).unwrap();
         control.attach(Arc::new(FakeGateway::new(sessions)));
+        let client = Client::new(PathBuf::from(&socket));
+        while client.get("/v1/ready").is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         Self { dir, socket, _control: control }
     }
 
@@ -245,12 +249,19 @@ fn check_prints_the_plan_or_the_errors() {
     assert!(out.starts_with("gateway         cw-gw\nprofile         veth\n"), "{out}");
     let (code, out, _) = causeway(&["check", "--json", "--config", &file]);
     let answer: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &answer["ok"], &answer["config"]["gateway"]["name"]), (OK, &json!(true), &json!("cw-gw")));
+    assert_eq!(
+        (code, &answer["ok"], &answer["config"]["gateway"]["name"]),
+        (OK, &json!(true), &json!("cw-gw"))
+    );
 
     std::fs::write(&file, LAB.replace("\"203.0.113.0/28\"", "\"203.0.113.0/28\", 5")).unwrap();
     let (code, out, err) = causeway(&["check", "--config", &file]);
     assert_eq!((code, out.as_str()), (BAD_CONFIG, ""));
-    assert!(err.starts_with(&file) && err.contains("nat64.pool[1] = 5: wrong type: expected a string, found an integer"), "{err}");
+    assert!(
+        err.starts_with(&file)
+            && err.contains("nat64.pool[1] = 5: wrong type: expected a string, found an integer"),
+        "{err}"
+    );
     let (code, out, err) = causeway(&["check", "--json", "--config", &file]);
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, err.as_str(), &answer["ok"]), (BAD_CONFIG, "", &json!(false)));
@@ -280,7 +291,7 @@ fn run_on_a_socket_that_is_taken_has_exit_code_1() {
     let (code, out, err) = causeway(&["run", "--config", &file]);
     assert_eq!((code, out.as_str()), (FAILED, ""));
     assert!(err.starts_with("causeway: another causeway (process ") && err.contains(&rig.socket), "{err}");
-    assert_eq!(Client::new(rig.socket.clone().into()).get("/v1/ready").unwrap()["ready"], true);
+    assert_eq!(Client::new(PathBuf::from(&rig.socket)).get("/v1/ready").unwrap()["ready"], true);
 }
 
 #[test]

@@ -39,7 +39,9 @@ fn unique<'a, T: Eq + Hash + Display + 'a>(
     let mut seen: HashMap<&T, &str> = HashMap::new();
     for item in items {
         match seen.get(&item.value) {
-            Some(first) => source.error(&item.at, format!("{first} is the same {what}"), format!("each {what} once")),
+            Some(first) => {
+                source.error(&item.at, format!("{first} is the same {what}"), format!("each {what} once"));
+            }
             None => {
                 seen.insert(&item.value, &item.at.path);
             }
@@ -63,7 +65,11 @@ fn gateway(source: &Source<'_>, draft: &Draft) {
     if let Some(main) = &g.main_core
         && let Some(core) = g.cores.iter().find(|core| core.value == main.value)
     {
-        source.error(&main.at, format!("{} gives this core to a worker", core.at.path), "a core of no worker");
+        source.error(
+            &main.at,
+            format!("{} gives this core to a worker", core.at.path),
+            "a core of no worker",
+        );
     }
 }
 
@@ -99,7 +105,11 @@ fn ports(source: &Source<'_>, draft: &Draft) {
     for port in &draft.ports {
         let Some(name) = &port.name else { continue };
         if !draft.networks.iter().any(|n| n.port.as_ref().is_some_and(|p| p.value == name.value)) {
-            source.error(&name.at, "no network is on this port", "a [[network]] with this `port` for each [[port]]");
+            source.error(
+                &name.at,
+                "no network is on this port",
+                "a [[network]] with this `port` for each [[port]]",
+            );
         }
     }
     if draft.ports.len() > usize::from(u8::MAX)
@@ -263,19 +273,29 @@ fn network(source: &Source<'_>, n: &NetworkDraft) -> Option<Checked> {
     let mut prefixes: Vec<Item<Prefix>> = Vec::new();
     for item in &n.on_link {
         let bad = match item.value {
-            Prefix::V6(p) if p.len() == 0 || p.address().is_multicast() || p.address().is_unicast_link_local() => true,
+            Prefix::V6(p)
+                if p.len() == 0 || p.address().is_multicast() || p.address().is_unicast_link_local() =>
+            {
+                true
+            }
             Prefix::V6(p) => {
                 listed6.push((p, item.at.path.clone()));
                 false
             }
-            Prefix::V4(p) if p.len() == 0 || !types::unicast4(p.address()) || !types::unicast4(p.last()) => true,
+            Prefix::V4(p) if p.len() == 0 || !types::unicast4(p.address()) || !types::unicast4(p.last()) => {
+                true
+            }
             Prefix::V4(p) => {
                 listed4.push((p, item.at.path.clone()));
                 false
             }
         };
         if bad {
-            source.error(&item.at, "not a prefix that a link can have", "a unicast prefix other than the default");
+            source.error(
+                &item.at,
+                "not a prefix that a link can have",
+                "a unicast prefix other than the default",
+            );
         } else {
             prefixes.push(item.clone());
         }
@@ -300,7 +320,11 @@ fn network(source: &Source<'_>, n: &NetworkDraft) -> Option<Checked> {
             source.error(&inbound.at, "the network is an uplink", "only for networks with role = \"tenant\"");
         }
         if let Some(first) = n.sources.first() {
-            source.error(&first.at, "the network is an uplink", "`sources` only for networks with role = \"tenant\"");
+            source.error(
+                &first.at,
+                "the network is an uplink",
+                "`sources` only for networks with role = \"tenant\"",
+            );
         }
     }
     let on_link6: Vec<Prefix6> =
@@ -318,12 +342,17 @@ fn network(source: &Source<'_>, n: &NetworkDraft) -> Option<Checked> {
     for item in &n.sources {
         let a = item.value.address();
         if a.is_multicast() || a.is_unicast_link_local() {
-            source.error(&item.at, "nothing can be sent from there", "a unicast prefix that the tenant was given");
+            source.error(
+                &item.at,
+                "nothing can be sent from there",
+                "a unicast prefix that the tenant was given",
+            );
         }
     }
-    let addresses = (n.addresses6.iter().map(|i| Item { at: i.at.clone(), value: IpAddr::V6(i.value.address) }))
-        .chain(n.addresses4.iter().map(|i| Item { at: i.at.clone(), value: IpAddr::V4(i.value.address) }))
-        .collect();
+    let addresses =
+        (n.addresses6.iter().map(|i| Item { at: i.at.clone(), value: IpAddr::V6(i.value.address) }))
+            .chain(n.addresses4.iter().map(|i| Item { at: i.at.clone(), value: IpAddr::V4(i.value.address) }))
+            .collect();
     Some(Checked {
         path: n.at.path.clone(),
         mtu: n.mtu.clone(),
@@ -361,7 +390,8 @@ fn on_link(source: &Source<'_>, networks: &[Checked]) {
         for item in &network.prefixes {
             let other = networks[..n].iter().flat_map(|o| &o.prefixes).find(|o| overlap(o.value, item.value));
             if let Some(other) = other {
-                let problem = format!("its prefix {} overlaps {} of {}", item.value, other.value, other.at.path);
+                let problem =
+                    format!("its prefix {} overlaps {} of {}", item.value, other.value, other.at.path);
                 source.error(&item.at, problem, "networks without addresses in common");
             }
         }
@@ -372,7 +402,8 @@ fn on_link(source: &Source<'_>, networks: &[Checked]) {
                 .flat_map(|o| o.prefixes.iter().map(|p| (p.value, &p.at.path)))
                 .find(|(o, _)| overlap(*o, Prefix::V6(item.value)));
             if let Some((prefix, path)) = other {
-                let problem = format!("overlaps {prefix} of {path}: the tenant could send from another's addresses");
+                let problem =
+                    format!("overlaps {prefix} of {path}: the tenant could send from another's addresses");
                 source.error(&item.at, problem, "prefixes of this tenant alone");
             }
         }
@@ -399,7 +430,11 @@ fn route(
         let found = networks.iter().find(|n| n.built.name == name.value);
         if found.is_none() && !source.bad("network[") {
             let known: Vec<&str> = networks.iter().map(|n| n.built.name.as_str()).collect();
-            source.error(&name.at, "there is no such network", format!("the name of a [[network]]: {}", known.join(", ")));
+            source.error(
+                &name.at,
+                "there is no such network",
+                format!("the name of a [[network]]: {}", known.join(", ")),
+            );
         }
         found
     });
@@ -409,10 +444,18 @@ fn route(
         Prefix::V4(p) => p.len() > 0 && !types::unicast4(p.address()),
     };
     if groups {
-        source.error(&prefix.at, "not a destination that is routed", "a unicast prefix, or the default route");
+        source.error(
+            &prefix.at,
+            "not a destination that is routed",
+            "a unicast prefix, or the default route",
+        );
     }
     if let Some(link) = networks.iter().flat_map(|n| &n.prefixes).find(|p| p.value == prefix.value) {
-        source.error(&prefix.at, format!("on the link already, by {}", link.at.path), "a prefix that is not on-link");
+        source.error(
+            &prefix.at,
+            format!("on the link already, by {}", link.at.path),
+            "a prefix that is not on-link",
+        );
     }
     let via = r.via.as_ref()?;
     let gateway = match via.value {
@@ -421,9 +464,14 @@ fn route(
         }
         Target::Via(a) => a,
     };
-    let same_family = matches!((prefix.value, gateway), (Prefix::V4(_), IpAddr::V4(_)) | (Prefix::V6(_), IpAddr::V6(_)));
+    let same_family =
+        matches!((prefix.value, gateway), (Prefix::V4(_), IpAddr::V4(_)) | (Prefix::V6(_), IpAddr::V6(_)));
     if !same_family {
-        source.error(&via.at, format!("not of the family of {}", prefix.value), "a router of the same family");
+        source.error(
+            &via.at,
+            format!("not of the family of {}", prefix.value),
+            "a router of the same family",
+        );
         return None;
     }
     let network = match by_name {
@@ -431,7 +479,11 @@ fn route(
         None => {
             let link_local = matches!(gateway, IpAddr::V6(a) if a.is_unicast_link_local());
             if link_local && networks.len() > 1 {
-                source.error(&via.at, "a link-local address says nothing of its link", "with `network`, the name of its network");
+                source.error(
+                    &via.at,
+                    "a link-local address says nothing of its link",
+                    "with `network`, the name of its network",
+                );
                 return None;
             }
             let Some(found) = networks.iter().find(|n| n.built.on_link(gateway)) else {
@@ -449,7 +501,10 @@ fn route(
         source.error(&via.at, problem, on_link_known(std::slice::from_ref(network), gateway));
         return None;
     }
-    if networks.iter().any(|n| n.built.owns(gateway) && (n.path == network.path || !gateway_is_link_local(gateway))) {
+    if networks
+        .iter()
+        .any(|n| n.built.owns(gateway) && (n.path == network.path || !gateway_is_link_local(gateway)))
+    {
         source.error(&via.at, "an address of the gateway itself", "the address of another router");
         return None;
     }
@@ -480,8 +535,12 @@ fn on_link4(network: &Checked, a: IpAddr) -> Option<Prefix4> {
 }
 
 fn on_link_known(networks: &[Checked], a: IpAddr) -> String {
-    let mut known: Vec<String> =
-        networks.iter().flat_map(|n| &n.prefixes).filter(|p| same_family(p.value, a)).map(|p| p.value.to_string()).collect();
+    let mut known: Vec<String> = networks
+        .iter()
+        .flat_map(|n| &n.prefixes)
+        .filter(|p| same_family(p.value, a))
+        .map(|p| p.value.to_string())
+        .collect();
     known.dedup();
     if known.is_empty() {
         "the address of a router on one of the networks".to_owned()
@@ -511,7 +570,11 @@ fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut V
             source.error(&pool.at, problem, format!("at most {POOL_MOST}"));
         }
         if !types::unicast4(p.address()) || !types::unicast4(p.last()) || (p.address().is_link_local()) {
-            source.error(&pool.at, "holds addresses that are no host's", "unicast addresses that are routed to the gateway");
+            source.error(
+                &pool.at,
+                "holds addresses that are no host's",
+                "unicast addresses that are routed to the gateway",
+            );
             continue;
         }
         if let Some(other) = nat64.pool[..n].iter().find(|o| o.value.overlaps(p)) {
@@ -520,7 +583,8 @@ fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut V
         }
         for own in networks.iter().flat_map(|n| &n.addresses) {
             if matches!(own.value, IpAddr::V4(a) if p.contains(a)) {
-                let problem = format!("holds {}, an address of the gateway itself ({})", own.value, own.at.path);
+                let problem =
+                    format!("holds {}, an address of the gateway itself ({})", own.value, own.at.path);
                 source.error(&pool.at, problem, "addresses that nobody else has");
             }
         }

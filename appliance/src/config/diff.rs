@@ -87,18 +87,8 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
 }
 
 /// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
-const RESTART: [&str; 10] = [
-    "gateway",
-    "capacity",
-    "port",
-    "control",
-    "watchdog",
-    "log.format",
-    "icmp",
-    "neighbor",
-    "nat64.ports",
-    "resolved",
-];
+const RESTART: [&str; 9] =
+    ["gateway", "capacity", "port", "control", "watchdog", "log.format", "icmp", "neighbor", "resolved"];
 
 /// The changes that need a restart, out of those of [`changes`]. Also a network whose MTU is larger than
 /// what its port was opened with.
@@ -108,7 +98,10 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<Change> {
         .into_iter()
         .filter(|change| {
             RESTART.iter().any(|key| {
-                change.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                change
+                    .key
+                    .strip_prefix(key)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
             })
         })
         .collect();

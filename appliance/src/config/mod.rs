@@ -22,8 +22,8 @@ pub use diff::{Change, changes, restart_needed};
 pub use error::{ConfigError, ConfigErrors};
 pub use types::{
     AbsolutePath, Core, Descriptors, Entries, Filtering, Inbound, LinkLocal, LogFormat, Lookups, Mtu, Name,
-    Nat64Prefix, Neighbors, Packets, Pause, PciAddress, PerSecond, PortRange, Prefix, Span, SpanOrOff, Target, Timeout,
-    Vdev, Vlan, Waiting, Workers,
+    Nat64Prefix, Neighbors, Packets, Pause, PciAddress, PerSecond, PortRange, Prefix, Span, SpanOrOff,
+    Target, Timeout, Vdev, Vlan, Waiting, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};

@@ -97,17 +97,20 @@ fn port_fits(
     for error in errors {
         let text = error.to_string();
         // Messages of profiles end with what is allowed.
-        let (problem, allowed) = text
-            .strip_suffix(')')
-            .and_then(|t| t.split_once(" (allowed: "))
-            .unwrap_or((text.as_str(), ""));
+        let (problem, allowed) =
+            text.strip_suffix(')').and_then(|t| t.split_once(" (allowed: ")).unwrap_or((text.as_str(), ""));
         let problem = format!("profile `{}` cannot do {problem}", profile.name());
         source.error(place(&error, draft, port, largest).unwrap_or(&named.at), problem, allowed);
     }
 }
 
 /// The value that an error is about, where there is one in the file.
-fn place<'a>(error: &CheckError, draft: &'a Draft, port: &'a PortDraft, largest: Option<&'a Checked>) -> Option<&'a At> {
+fn place<'a>(
+    error: &CheckError,
+    draft: &'a Draft,
+    port: &'a PortDraft,
+    largest: Option<&'a Checked>,
+) -> Option<&'a At> {
     match error {
         CheckError::Workers { .. }
         | CheckError::Queues { .. }
@@ -116,8 +119,12 @@ fn place<'a>(error: &CheckError, draft: &'a Draft, port: &'a PortDraft, largest:
             let workers = draft.gateway.workers.as_ref().map(|workers| &workers.at);
             workers.or_else(|| draft.gateway.cores.last().map(|core| &core.at))
         }
-        CheckError::Descriptors { direction: Direction::Rx, .. } => port.rx_descriptors.as_ref().map(|n| &n.at),
-        CheckError::Descriptors { direction: Direction::Tx, .. } => port.tx_descriptors.as_ref().map(|n| &n.at),
+        CheckError::Descriptors { direction: Direction::Rx, .. } => {
+            port.rx_descriptors.as_ref().map(|n| &n.at)
+        }
+        CheckError::Descriptors { direction: Direction::Tx, .. } => {
+            port.tx_descriptors.as_ref().map(|n| &n.at)
+        }
         CheckError::Mtu { .. } => largest.and_then(|n| n.mtu.as_ref()).map(|mtu| &mtu.at),
         _ => None,
     }

@@ -94,8 +94,7 @@ impl<'a> Source<'a> {
 
 /// A value on one line, and not endless.
 fn shorten(text: &str) -> String {
-    let mut out: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
+    let mut out: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
     if text.chars().nth(SHOWN).is_some() {
         out.push_str("...");
     }
@@ -239,7 +238,11 @@ impl<'s, 't> Section<'s, 't> {
     pub(super) fn list<T: Read>(&self, key: &'static str) -> Vec<Item<T>> {
         let Some((at, value)) = self.get(key) else { return Vec::new() };
         let Some(array) = value.as_array() else {
-            self.source.error(&at, wrong_type("an array", value), format!("an array; each element: {}", T::ALLOWED));
+            self.source.error(
+                &at,
+                wrong_type("an array", value),
+                format!("an array; each element: {}", T::ALLOWED),
+            );
             return Vec::new();
         };
         array
@@ -255,7 +258,11 @@ impl<'s, 't> Section<'s, 't> {
     /// A table; an absent one reads as empty.
     pub(super) fn section(&self, key: &'static str) -> Section<'s, 't> {
         let found = self.get(key);
-        let at = At { path: self.path(key), span: found.as_ref().and_then(|(at, _)| at.span.clone()), show: false };
+        let at = At {
+            path: self.path(key),
+            span: found.as_ref().and_then(|(at, _)| at.span.clone()),
+            show: false,
+        };
         let table = found.and_then(|(at, value)| {
             if value.as_table().is_none() {
                 self.source.error(&at, wrong_type("a table", value), format!("a section [{}]", at.path));
@@ -278,7 +285,12 @@ impl<'s, 't> Section<'s, 't> {
             let at = At { path: format!("{}[{n}]", at.path), span: Some(element.span()), show: false };
             match element.get_ref().as_table() {
                 Some(table) => {
-                    out.push(Section { at, source: self.source, table: Some(table), asked: RefCell::default() });
+                    out.push(Section {
+                        at,
+                        source: self.source,
+                        table: Some(table),
+                        asked: RefCell::default(),
+                    });
                 }
                 None => self.source.error(
                     &At { show: true, ..at },

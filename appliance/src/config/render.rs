@@ -25,14 +25,29 @@ pub(super) fn render(c: &Config) -> String {
     let mut t = Table::pairs();
     t.pair("gateway", &g.name);
     t.pair("profile", &g.profile);
-    t.pair("workers", format!("{}{}, {} when idle", r.workers, by_profile(g.workers.is_some() || !g.cores.is_empty()), r.idle));
+    t.pair(
+        "workers",
+        format!(
+            "{}{}, {} when idle",
+            r.workers,
+            by_profile(g.workers.is_some() || !g.cores.is_empty()),
+            r.idle
+        ),
+    );
     t.pair("cores", if g.cores.is_empty() { "chosen at start".to_owned() } else { list(&g.cores) });
     t.pair("main core", or(g.main_core, "chosen at start"));
     t.pair("sessions", format!("{}{}", r.sessions, by_profile(c.capacity.sessions.is_some())));
     t.pair("mappings", format!("{}{}", r.mappings, by_profile(c.capacity.mappings.is_some())));
     t.pair("control socket", c.control.socket.path().display());
     t.pair("isolation", isolation(&c.isolation));
-    t.pair("watchdog", format!("warns after {}, ends the process after {}", c.watchdog.warn, or(c.watchdog.abort.0, "(off)")));
+    t.pair(
+        "watchdog",
+        format!(
+            "warns after {}, ends the process after {}",
+            c.watchdog.warn,
+            or(c.watchdog.abort.0, "(off)")
+        ),
+    );
     t.pair("log", format!("{} as {}", c.log.filter, c.log.format));
     let _ = writeln!(out, "{t}");
 
@@ -76,12 +91,20 @@ pub(super) fn render(c: &Config) -> String {
         }
     }
     let i = &c.icmp;
-    t.pair("icmp errors", format!("{} a second, {} at once", i.errors_per_second.get(), i.errors_burst.get()));
+    t.pair(
+        "icmp errors",
+        format!("{} a second, {} at once", i.errors_per_second.get(), i.errors_burst.get()),
+    );
     t.pair("echo answers", format!("{} a second, {} at once", i.echo_per_second.get(), i.echo_burst.get()));
     let n = &c.neighbor;
     t.pair(
         "neighbors",
-        format!("{} known, {} looked for, {} packets wait for each", n.capacity.get(), n.incomplete.get(), n.queue.get()),
+        format!(
+            "{} known, {} looked for, {} packets wait for each",
+            n.capacity.get(),
+            n.incomplete.get(),
+            n.queue.get()
+        ),
     );
     t.pair("  reachable time", n.reachable_time);
     t.pair("  retransmit time", n.retransmit_time);
@@ -107,7 +130,10 @@ fn network(n: &Network) -> Table {
     t.pair("  IPv6", list(&n.addresses6));
     t.pair("  IPv4", list(&n.addresses4));
     t.pair("  link-local", or(n.link_local.map(super::LinkLocal::address), "from the MAC address"));
-    t.pair("  on-link", [list(&n.on_link6), list(&n.on_link4)].join(", ").replace("-, ", "").replace(", -", ""));
+    t.pair(
+        "  on-link",
+        [list(&n.on_link6), list(&n.on_link4)].join(", ").replace("-, ", "").replace(", -", ""),
+    );
     t.pair("  MTU", n.mtu.octets());
     if n.role == Role::Tenant {
         t.pair("  inbound", n.inbound);

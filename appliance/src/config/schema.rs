@@ -6,10 +6,10 @@ use super::error::ConfigErrors;
 use super::read::{self, At, Item, Read, Section, Source};
 use super::types::Written;
 use super::{
-    AbsolutePath, Capacity, Config, Control, Core, Descriptors, Device, Filtering, Gateway, Icmp, Inbound, Isolation,
-    LinkLocal, Log, LogFormat, Lookups, Mtu, Name, Nat64, Nat64Prefix, Neighbor, Neighbors, Packets, Pause, PciAddress,
-    PerSecond, Port, PortRange, Prefix, Resolved, Span, SpanOrOff, Target, Timeout, Timeouts, Vdev, Vlan, Waiting,
-    Watchdog, Workers, default_socket,
+    AbsolutePath, Capacity, Config, Control, Core, Descriptors, Device, Filtering, Gateway, Icmp, Inbound,
+    Isolation, LinkLocal, Log, LogFormat, Lookups, Mtu, Name, Nat64, Nat64Prefix, Neighbor, Neighbors,
+    Packets, Pause, PciAddress, PerSecond, Port, PortRange, Prefix, Resolved, Span, SpanOrOff, Target,
+    Timeout, Timeouts, Vdev, Vlan, Waiting, Watchdog, Workers, default_socket,
 };
 use causeway_core::net::{Prefix4, Prefix6, Role};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -125,7 +125,9 @@ impl Read for Filter {
         // everything.
         const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
         for directive in text.split(',') {
-            if !directive.contains(['=', ':', '[']) && !LEVELS.contains(&directive.trim().to_ascii_lowercase().as_str()) {
+            if !directive.contains(['=', ':', '['])
+                && !LEVELS.contains(&directive.trim().to_ascii_lowercase().as_str())
+            {
                 return Err(format!("`{directive}` is no level"));
             }
         }
@@ -226,7 +228,11 @@ fn port(s: Section<'_, '_>) -> PortDraft {
     let vdev = s.optional::<Vdev>("device");
     let pci = s.optional::<PciAddress>("pci");
     match (s.has("device"), s.has("pci")) {
-        (false, false) => s.error("device", "missing", format!("`device` ({}) or `pci` ({})", Vdev::ALLOWED, PciAddress::ALLOWED)),
+        (false, false) => s.error(
+            "device",
+            "missing",
+            format!("`device` ({}) or `pci` ({})", Vdev::ALLOWED, PciAddress::ALLOWED),
+        ),
         (true, true) => s.error("pci", "there is a `device` as well", "either `device` or `pci`"),
         _ => {}
     }
@@ -332,10 +338,8 @@ fn neighbor(s: Section<'_, '_>) -> Neighbor {
 }
 
 fn log(s: Section<'_, '_>) -> Log {
-    let draft = Log {
-        filter: s.or("filter", Filter("info".to_owned())).0,
-        format: s.or("format", LogFormat::Text),
-    };
+    let draft =
+        Log { filter: s.or("filter", Filter("info".to_owned())).0, format: s.or("format", LogFormat::Text) };
     s.finish();
     draft
 }

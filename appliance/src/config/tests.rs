@@ -35,7 +35,8 @@ fn the_labs_file_is_the_labs_contract() {
     assert_eq!(c.gateway.name.as_str(), "cw-gw");
     assert_eq!(c.gateway.profile.as_str(), "veth");
     assert_eq!(c.control.socket.path(), Path::new("/run/causeway/cw-gw.sock"));
-    let devices: Vec<(&str, String)> = c.ports.iter().map(|p| (p.name.as_str(), p.device.to_string())).collect();
+    let devices: Vec<(&str, String)> =
+        c.ports.iter().map(|p| (p.name.as_str(), p.device.to_string())).collect();
     assert_eq!(
         devices,
         [
@@ -50,7 +51,10 @@ fn the_labs_file_is_the_labs_contract() {
     assert_eq!(tenant.sources, ["2001:db8:64::/64".parse().unwrap()]);
     assert!(tenant.addresses4.is_empty());
     assert_eq!((uplink.port.as_str(), uplink.role), ("uplink0", Role::Uplink));
-    assert_eq!(uplink.addresses6.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2001:db8:ffff::2/64"]);
+    assert_eq!(
+        uplink.addresses6.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["2001:db8:ffff::2/64"]
+    );
     assert_eq!(uplink.addresses4.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.2/24"]);
     assert!(uplink.sources.is_empty());
     let routes: Vec<(String, String, &str)> = c
@@ -73,7 +77,8 @@ fn the_labs_file_is_the_labs_contract() {
 #[test]
 fn rfc6146_4_the_default_timeouts_are_the_rfcs() {
     let t = parse(LAB).unwrap().nat64.unwrap().timeouts;
-    let seconds = [t.udp, t.tcp_established, t.tcp_transitory, t.tcp_incoming_syn, t.icmp].map(|s| s.duration().as_secs());
+    let seconds = [t.udp, t.tcp_established, t.tcp_transitory, t.tcp_incoming_syn, t.icmp]
+        .map(|s| s.duration().as_secs());
     assert_eq!(seconds, [5 * 60, 2 * 3600 + 4 * 60, 4 * 60, 6, 60]);
 }
 
@@ -95,7 +100,10 @@ fn the_example_says_what_is_the_default_anyway() {
     let c = parse(&all).unwrap_or_else(|e| panic!("{e}"));
     let plain = parse(EXAMPLE).unwrap();
     // Settings that stand for a default have that value.
-    assert_eq!((c.icmp, c.neighbor, c.watchdog, &c.log), (plain.icmp, plain.neighbor, plain.watchdog, &plain.log));
+    assert_eq!(
+        (c.icmp, c.neighbor, c.watchdog, &c.log),
+        (plain.icmp, plain.neighbor, plain.watchdog, &plain.log)
+    );
     assert_eq!(c.nat64.as_ref().unwrap().timeouts, plain.nat64.as_ref().unwrap().timeouts);
 }
 
@@ -103,7 +111,8 @@ fn the_example_says_what_is_the_default_anyway() {
 #[test]
 fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
     const NAME: &str = "1 to 32 letters, digits, `-`, `_` and `.`, beginning with a letter or digit";
-    const OWN6: &str = "a global unicast IPv6 address and the length of its on-link prefix, as in 2001:db8:64::1/64";
+    const OWN6: &str =
+        "a global unicast IPv6 address and the length of its on-link prefix, as in 2001:db8:64::1/64";
     const OWN4: &str = "a unicast IPv4 address and the length of its on-link prefix, as in 192.0.2.2/24";
     const PREFIX4: &str = "an IPv4 prefix without bits behind it, as in 203.0.113.0/28";
     const NAT64: &str = "an IPv6 prefix of length 32, 40, 48, 56, 64 or 96 whose bits 64 to 71 are zero, as in 2001:db8:64:ff9b::/96";
@@ -590,10 +599,15 @@ fn what_is_allowed_but_odd_is_noted() {
         "{:?}",
         short.notes
     );
-    let routed = lab_with("[nat64]", "[[route]]\nprefix = \"2001:db8:9::/48\"\nvia = \"2001:db8:64::99\"\n[nat64]");
+    let routed =
+        lab_with("[nat64]", "[[route]]\nprefix = \"2001:db8:9::/48\"\nvia = \"2001:db8:64::99\"\n[nat64]");
     let notes = parse(&routed).unwrap().notes;
-    assert!(notes.iter().any(|n| n.starts_with("route[2].prefix: 2001:db8:9::/48 leads to tenant network")), "{notes:?}");
-    let sourced = routed.replace("link-local = \"fe80::1\"", "link-local = \"fe80::1\"\nsources = [\"2001:db8:9::/48\"]");
+    assert!(
+        notes.iter().any(|n| n.starts_with("route[2].prefix: 2001:db8:9::/48 leads to tenant network")),
+        "{notes:?}"
+    );
+    let sourced = routed
+        .replace("link-local = \"fe80::1\"", "link-local = \"fe80::1\"\nsources = [\"2001:db8:9::/48\"]");
     assert!(!parse(&sourced).unwrap().notes.iter().any(|n| n.starts_with("route[2]")));
 }
 
@@ -622,17 +636,19 @@ fn several_tenants_on_vlans_of_one_port() {
     assert_eq!(web.sources, ["2001:db8:10::/64".parse().unwrap(), "2001:db8:1000::/48".parse().unwrap()]);
     let db = c.network(&Name::new("db").unwrap()).unwrap();
     assert!(db.addresses6.is_empty() && db.link_local.is_none());
-    assert_eq!(db.sources, ["2001:db8:11::/64".parse().unwrap()], "an on-link prefix needs no address of ours");
+    assert_eq!(
+        db.sources,
+        ["2001:db8:11::/64".parse().unwrap()],
+        "an on-link prefix needs no address of ours"
+    );
     assert_eq!(c.port_mtu(&c.ports[0].name).map(Mtu::octets), Some(1500));
     assert_eq!(c.isolation.allow.len(), 1);
 }
 
 #[test]
 fn routes_through_link_local_routers_and_to_nowhere() {
-    let text = lab_with("via = \"2001:db8:ffff::1\"", "via = \"fe80::1\"\nnetwork = \"uplink0\"").replace(
-        "[nat64]",
-        "[[route]]\nprefix = \"2001:db8::/32\"\nvia = \"unreachable\"\n[nat64]",
-    );
+    let text = lab_with("via = \"2001:db8:ffff::1\"", "via = \"fe80::1\"\nnetwork = \"uplink0\"")
+        .replace("[nat64]", "[[route]]\nprefix = \"2001:db8::/32\"\nvia = \"unreachable\"\n[nat64]");
     let c = parse(&text).unwrap();
     // fe80::1 is ours on the tenant's link, but a router's on the uplink.
     assert_eq!(c.routes[0].network.as_ref().map(Name::as_str), Some("uplink0"));
@@ -661,24 +677,29 @@ fn what_needs_a_restart_is_told_apart() {
         keys(&lab_with("iface=uplink0", "iface=uplink1")),
         (vec!["port[uplink0].device".to_owned()], vec!["port[uplink0].device".to_owned()])
     );
+    assert_eq!(keys(&lab_with("[[port]]", "[capacity]\nsessions = 1000\n[[port]]")).1, ["capacity.sessions"]);
     assert_eq!(
-        keys(&lab_with("[[port]]", "[capacity]\nsessions = 1000\n[[port]]")).1,
-        ["capacity.sessions"]
+        keys(&lab_with("profile = \"veth\"", "profile = \"veth\"\nworkers = 2")).1,
+        ["gateway.workers"]
     );
-    assert_eq!(keys(&lab_with("profile = \"veth\"", "profile = \"veth\"\nworkers = 2")).1, ["gateway.workers"]);
     // Another network on a port that is there is no matter; a larger MTU than the port was opened with is.
     let network = "[[network]]\nname = \"web\"\nport = \"tenant0\"\nvlan = 10\nrole = \"tenant\"\n";
     let (changed, restart) = keys(&lab_with("[[route]]", &format!("{network}[[route]]")));
     assert_eq!((changed, restart), (vec!["network[web]".to_owned()], none.clone()));
     let small = lab_with("role = \"tenant\"", "role = \"tenant\"\nmtu = 1400");
     let larger = small.replacen("[[route]]", &format!("{network}[[route]]"), 1);
-    let restart: Vec<String> =
-        restart_needed(&parse(&small).unwrap(), &parse(&larger).unwrap()).into_iter().map(|c| c.key).collect();
+    let restart: Vec<String> = restart_needed(&parse(&small).unwrap(), &parse(&larger).unwrap())
+        .into_iter()
+        .map(|c| c.key)
+        .collect();
     assert_eq!(restart, ["port[tenant0].mtu (the largest `mtu` of its networks)"]);
     // A smaller one is not.
     assert_eq!(keys(&lab_with("role = \"uplink\"", "role = \"uplink\"\nmtu = 1400")).1, none);
     // Routes are told apart by their prefix, not by their place.
-    let (changed, _) = keys(&lab_with("[[route]]", "[[route]]\nprefix = \"2001:db8::/32\"\nvia = \"unreachable\"\n[[route]]"));
+    let (changed, _) = keys(&lab_with(
+        "[[route]]",
+        "[[route]]\nprefix = \"2001:db8::/32\"\nvia = \"unreachable\"\n[[route]]",
+    ));
     assert_eq!(changed, ["route[2001:db8::/32]"]);
 }
 
@@ -700,7 +721,21 @@ fn nearly_a_configuration() -> impl Strategy<Value = String> {
         .lines()
         .chain(EXAMPLE.lines())
         .map(|l| l.trim_start_matches('#').to_owned())
-        .chain(["[[[", "a = ", "[nat64.timeouts]", "x = [1,", "'''", "\u{feff}", "k = -0x1", "[a.b.c]", "\"\" = 1", "vlan = 1e9"].map(String::from))
+        .chain(
+            [
+                "[[[",
+                "a = ",
+                "[nat64.timeouts]",
+                "x = [1,",
+                "'''",
+                "\u{feff}",
+                "k = -0x1",
+                "[a.b.c]",
+                "\"\" = 1",
+                "vlan = 1e9",
+            ]
+            .map(String::from),
+        )
         .collect();
     let line = prop_oneof![
         8 => proptest::sample::select(lines),

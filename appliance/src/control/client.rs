@@ -51,7 +51,9 @@ pub enum ClientError {
 }
 
 fn refusal(status: &u16, body: &Value) -> String {
-    body.get("error").and_then(Value::as_str).map_or_else(|| format!("refused with status {status}"), ToOwned::to_owned)
+    body.get("error")
+        .and_then(Value::as_str)
+        .map_or_else(|| format!("refused with status {status}"), ToOwned::to_owned)
 }
 
 /// A client of one control socket. Each call makes a connection of its own.
@@ -129,7 +131,11 @@ impl Client {
         driver.abort();
         let body: Value = serde_json::from_slice(&body)
             .map_err(|e| self.broken(format!("the answer (status {status}) is no JSON: {e}")))?;
-        if status == StatusCode::OK { Ok(body) } else { Err(ClientError::Refused { status: status.as_u16(), body }) }
+        if status == StatusCode::OK {
+            Ok(body)
+        } else {
+            Err(ClientError::Refused { status: status.as_u16(), body })
+        }
     }
 }
 

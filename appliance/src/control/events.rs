@@ -77,6 +77,7 @@ impl NeighborMap {
         self.map.remove(&(interface, address)).is_some()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.map.len()
     }
@@ -100,6 +101,7 @@ pub(super) async fn run(state: Arc<State>, every: Duration) {
         tick.tick().await;
         if let Some(gateway) = state.gateway() {
             handler.drain(&state.neighbors, gateway.as_ref());
+            state.look_whether_ready(gateway.as_ref());
         }
     }
 }
@@ -135,7 +137,9 @@ impl Handler {
         let lost = gateway.counters().iter().map(|c| c.get(Counter::EventsLost)).sum();
         if lost > self.lost {
             let more = lost - self.lost;
-            self.log(Cause::Lost, |kept_back| warn!(more, kept_back, "workers lost events: their ring to control was full"));
+            self.log(Cause::Lost, |kept_back| {
+                warn!(more, kept_back, "workers lost events: their ring to control was full");
+            });
         }
         self.lost = lost;
         events
@@ -203,7 +207,11 @@ mod tests {
         assert_eq!(m.resolved("t".to_owned(), a, mac(1), 11), Learned::Same);
         assert_eq!(m.resolved("t".to_owned(), a, mac(2), 12), Learned::Moved(mac(1)));
         assert_eq!(m.get("t", a), Some(NeighborRecord { mac: mac(2), since: 12, moves: 1 }));
-        assert_eq!(m.resolved("u".to_owned(), a, mac(1), 13), Learned::New, "another network is another neighbour");
+        assert_eq!(
+            m.resolved("u".to_owned(), a, mac(1), 13),
+            Learned::New,
+            "another network is another neighbour"
+        );
         assert_eq!(m.resolved("t".to_owned(), b, mac(1), 14), Learned::NoRoom);
         assert!(m.unreachable("u".to_owned(), a) && !m.unreachable("u".to_owned(), c));
         assert_eq!((m.resolved("t".to_owned(), b, mac(1), 15), m.len()), (Learned::New, 2));

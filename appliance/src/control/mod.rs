@@ -181,11 +181,9 @@ async fn reload_on(mut hangup: tokio::signal::unix::Signal, state: Arc<State>) {
 
 impl ControlHandle {
     /// Hands the running gateway over: from now on requests are answered, events fetched, workers
-    /// watched. Tells systemd that the service is ready.
+    /// watched. The gateway counts as ready, and systemd is told so, once every worker has polled.
     pub fn attach(&self, gateway: Arc<dyn Introspect>) {
         self.state.attach(Some(gateway));
-        self.state.notifier.ready();
-        info!("ready");
     }
 
     /// Lets go of the gateway before its workers end, so that the watchdog does not take that for a

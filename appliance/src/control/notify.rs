@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_happens() {
-        for socket in [None, Some("".as_ref()), Some("relative".as_ref()), Some("/nonexistent/socket".as_ref())] {
+        for socket in
+            [None, Some("".as_ref()), Some("relative".as_ref()), Some("/nonexistent/socket".as_ref())]
+        {
             let n = Notifier::new(socket, Some(1));
             n.ready();
             n.alive();

@@ -91,10 +91,13 @@ fn answer(outcome: Result<Value, Response>) -> Response {
 
 async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
     let name = state.config().gateway.name.to_string();
-    if state.gateway().is_some() {
+    if state.is_ready() {
         return Json(json!({ "ready": true, "name": name })).into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "name": name, "error": "the gateway is starting or stopping" })))
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        Json(json!({ "ready": false, "name": name, "error": "the gateway is starting or stopping" })),
+    )
         .into_response()
 }
 

@@ -6,12 +6,15 @@ use super::notify::Notifier;
 use crate::config::{self, Config, ConfigErrors};
 use crate::log::Logs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tracing::{error, info, warn};
 
 /// What the parts of control share.
 pub(super) struct State {
     gateway: RwLock<Option<Arc<dyn Introspect>>>,
+    /// Every worker of the gateway has polled.
+    ready: AtomicBool,
     config: Mutex<Arc<Config>>,
     file: PathBuf,
     logs: Logs,
@@ -41,6 +44,7 @@ impl State {
         let most = usize::try_from(config.neighbor.capacity.get()).unwrap_or(usize::MAX);
         Self {
             gateway: RwLock::new(None),
+            ready: AtomicBool::new(false),
             config: Mutex::new(config),
             file,
             logs,
@@ -56,7 +60,22 @@ impl State {
     }
 
     pub(super) fn attach(&self, gateway: Option<Arc<dyn Introspect>>) {
+        self.ready.store(false, Ordering::Release);
         *self.gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
+    }
+
+    /// True if the gateway forwards packets.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Looks whether a gateway that was not ready is so now, and tells.
+    pub(super) fn look_whether_ready(&self, gateway: &dyn Introspect) {
+        if !self.is_ready() && (0..gateway.workers()).all(|worker| gateway.heartbeat(worker) > 0) {
+            self.ready.store(true, Ordering::Release);
+            self.notifier.ready();
+            info!("ready");
+        }
     }
 
     /// The configuration in use.
@@ -84,7 +103,9 @@ impl State {
             gateway.generations()
         } else {
             let done = gateway.reload(Arc::clone(&new)).map_err(|e| match e {
-                ReloadError::NeedsRestart { needs_restart } => ReloadRefused::NeedsRestart(needs_restart, Vec::new()),
+                ReloadError::NeedsRestart { needs_restart } => {
+                    ReloadRefused::NeedsRestart(needs_restart, Vec::new())
+                }
                 ReloadError::Failed(why) => ReloadRefused::Failed(why),
             })?;
             if let Err(e) = self.logs.set_filter(&new.log.filter) {
@@ -106,16 +127,24 @@ pub(super) async fn reload(state: &Arc<State>) -> Result<ReloadReport, ReloadRef
     let outcome = tokio::task::spawn_blocking(move || shared.reload())
         .await
         .unwrap_or_else(|e| Err(ReloadRefused::Failed(format!("the reload was interrupted: {e}"))));
-    state.notifier.ready();
+    if state.is_ready() {
+        state.notifier.ready();
+    }
     match &outcome {
         Ok(report) => {
             info!(generation = report.generations.newest, changes = report.changes.len(), "reloaded");
             for change in &report.changes {
                 info!("changed: {change}");
             }
-            for note in &report.notes {
+            for note in report.notes.iter().filter(|_| !report.changes.is_empty()) {
                 warn!("{note}");
             }
+        }
+        Err(ReloadRefused::BadConfig(errors)) => {
+            for e in errors.list() {
+                error!("{e}");
+            }
+            error!(mistakes = errors.list().len(), "not reloaded, the running configuration stays in use");
         }
         Err(e) => error!("not reloaded, the running configuration stays in use: {e}"),
     }

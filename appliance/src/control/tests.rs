@@ -46,6 +46,7 @@ impl Rig {
         let control = start(Self::spec(&dir, &dead)).unwrap();
         let gateway = Arc::new(gateway);
         control.attach(Arc::<FakeGateway>::clone(&gateway));
+        wait_for("the gateway is ready", || control.state.is_ready());
         Self { dir, control: Some(control), gateway, dead }
     }
 
@@ -91,7 +92,8 @@ fn what_the_gateway_tells_comes_through_the_socket() {
     assert_eq!(rig.get("/v1/ready"), serde_json::json!({ "ready": true, "name": "cw-gw" }));
     let page: SessionPage = serde_json::from_value(rig.get("/v1/sessions")).unwrap();
     assert_eq!((page.sessions, page.next), (rig.gateway.sessions.clone(), None));
-    let neighbors: Vec<NeighborRow> = serde_json::from_value(rig.get("/v1/neighbors")["neighbors"].clone()).unwrap();
+    let neighbors: Vec<NeighborRow> =
+        serde_json::from_value(rig.get("/v1/neighbors")["neighbors"].clone()).unwrap();
     assert_eq!(neighbors, rig.gateway.neighbors);
     assert_eq!(rig.get("/v1/ports")["ports"][0]["mac"], "02:00:00:00:00:01");
     let plan = rig.get("/v1/plan");
@@ -116,16 +118,31 @@ fn counters_come_with_totals_each_workers_share_and_meaning() {
 #[test]
 fn sessions_are_filtered_and_come_in_pages() {
     let rig = Rig::with(FakeGateway::new(250), "");
-    let page = |query: &str| -> SessionPage { serde_json::from_value(rig.get(&format!("/v1/sessions{query}"))).unwrap() };
+    let page = |query: &str| -> SessionPage {
+        serde_json::from_value(rig.get(&format!("/v1/sessions{query}"))).unwrap()
+    };
     let first = page("?limit=60");
     assert_eq!((first.sessions.len(), first.next), (60, Some(60)));
     let second = page("?limit=1000&cursor=60");
     assert_eq!((second.sessions.len(), second.next), (100, Some(160)), "a page looks at so many slots");
-    assert!(page("?protocol=icmp&limit=50").sessions.iter().all(|r| r.protocol == introspect::Protocol::Icmp));
+    assert!(
+        page("?protocol=icmp&limit=50").sessions.iter().all(|r| r.protocol == introspect::Protocol::Icmp)
+    );
     assert!(page("?source=2001:db8:64::102").sessions.iter().all(|r| r.inside.octets()[15] == 2));
     assert_eq!(page("?remote=192.0.2.0/24").sessions, []);
-    assert_eq!(page("?outside=203.0.113.5/32&limit=1").sessions[0].outside, Some("203.0.113.5".parse().unwrap()));
-    for bad in ["?limit=0", "?limit=1001", "?protocol=sctp", "?source=198.51.100.1", "?remote=x", "?cursor=-1", "?colour=red"] {
+    assert_eq!(
+        page("?outside=203.0.113.5/32&limit=1").sessions[0].outside,
+        Some("203.0.113.5".parse().unwrap())
+    );
+    for bad in [
+        "?limit=0",
+        "?limit=1001",
+        "?protocol=sctp",
+        "?source=198.51.100.1",
+        "?remote=x",
+        "?cursor=-1",
+        "?colour=red",
+    ] {
         let (status, body) = Rig::refused(rig.client().get(&format!("/v1/sessions{bad}")));
         assert_eq!(status, 400, "{bad}: {body}");
         assert!(body["error"].is_string(), "{bad}: {body}");
@@ -161,12 +178,24 @@ fn before_a_gateway_is_attached_and_after_it_is_let_go_the_answer_is_503() {
     let client = Client::new(dir.path().join("gw.sock"));
     for path in ["/v1/ready", "/v1/sessions", "/v1/neighbors", "/v1/counters", "/v1/ports", "/v1/plan"] {
         let (status, body) = Rig::refused(client.get(path));
-        assert_eq!((status, body["error"].as_str()), (503, Some("the gateway is starting or stopping")), "{path}");
+        assert_eq!(
+            (status, body["error"].as_str()),
+            (503, Some("the gateway is starting or stopping")),
+            "{path}"
+        );
     }
     assert_eq!(Rig::refused(client.post("/v1/reload")).0, 503);
-    control.attach(Arc::new(FakeGateway::new(0)));
-    assert_eq!(client.get("/v1/ready").unwrap()["ready"], true);
+    // A gateway whose workers have not polled yet can be looked at, but is not ready.
+    let gateway = Arc::new(FakeGateway::new(0));
+    gateway.alive.store(false, Ordering::Relaxed);
+    control.attach(Arc::<FakeGateway>::clone(&gateway));
+    assert!(client.get("/v1/ports").is_ok());
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(Rig::refused(client.get("/v1/ready")).0, 503);
+    gateway.alive.store(true, Ordering::Relaxed);
+    wait_for("the gateway is ready", || client.get("/v1/ready").is_ok());
     control.detach();
+    assert_eq!(Rig::refused(client.get("/v1/ready")).0, 503);
     assert_eq!(Rig::refused(client.get("/v1/ports")).0, 503);
     control.stop();
     assert!(matches!(client.get("/v1/ready"), Err(ClientError::NotRunning(_))));
@@ -202,7 +231,10 @@ fn a_reload_hands_the_new_configuration_over_and_says_what_changed() {
     assert_eq!(rig.get("/v1/plan")["config"]["nat64"]["pool"][0], "203.0.113.0/29");
     // The same file again changes nothing, and the workers are left alone.
     let report = rig.client().post("/v1/reload").unwrap();
-    assert_eq!((report["changes"].as_array().unwrap().len(), report["generations"]["newest"].as_u64()), (0, Some(2)));
+    assert_eq!(
+        (report["changes"].as_array().unwrap().len(), report["generations"]["newest"].as_u64()),
+        (0, Some(2))
+    );
     assert_eq!(rig.gateway.reloads.lock().unwrap().len(), 1);
 }
 
@@ -236,7 +268,8 @@ fn a_reload_of_a_bad_file_is_refused_with_its_errors() {
 fn what_the_gateway_refuses_stays_out() {
     let rig = Rig::new();
     rig.rewrite("203.0.113.0/28", "203.0.113.0/29");
-    *rig.gateway.refuse.lock().unwrap() = Some(ReloadError::NeedsRestart { needs_restart: vec!["x".to_owned()] });
+    *rig.gateway.refuse.lock().unwrap() =
+        Some(ReloadError::NeedsRestart { needs_restart: vec!["x".to_owned()] });
     assert_eq!(Rig::refused(rig.client().post("/v1/reload")).0, 409);
     *rig.gateway.refuse.lock().unwrap() = Some(ReloadError::Failed("no memory".to_owned()));
     let (status, body) = Rig::refused(rig.client().post("/v1/reload"));
@@ -261,7 +294,8 @@ fn reloads_at_the_same_time_happen_one_after_the_other() {
 fn events_of_workers_reach_the_map_of_neighbours() {
     let rig = Rig::new();
     let address = "2001:db8:64::101".parse().unwrap();
-    let resolved = |last| Event::NeighborResolved { interface: IfId(0), address, mac: MacAddr([2, 0, 0, 0, 1, last]) };
+    let resolved =
+        |last| Event::NeighborResolved { interface: IfId(0), address, mac: MacAddr([2, 0, 0, 0, 1, last]) };
     rig.gateway.events.lock().unwrap().extend([resolved(1), resolved(1), resolved(9)]);
     let row = || rig.get("/v1/neighbors")["neighbors"][1].clone();
     wait_for("the neighbour moved", || row()["moves"] == 1);
@@ -277,8 +311,16 @@ fn a_flood_of_events_is_bounded_and_control_goes_on_answering() {
         let mut events = rig.gateway.events.lock().unwrap();
         for n in 0..200_000u32 {
             let address = std::net::Ipv4Addr::from(0xc633_6400 + n).into();
-            events.push_back(Event::NeighborResolved { interface: IfId(1), address, mac: MacAddr([2, 0, 0, 0, 0, 1]) });
-            events.push_back(Event::AddressConflict { interface: IfId(1), address, mac: MacAddr([2, 0, 0, 0, 0, 1]) });
+            events.push_back(Event::NeighborResolved {
+                interface: IfId(1),
+                address,
+                mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            });
+            events.push_back(Event::AddressConflict {
+                interface: IfId(1),
+                address,
+                mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            });
         }
     }
     assert_eq!(rig.get("/v1/ready")["ready"], true);
@@ -295,7 +337,10 @@ fn a_worker_that_hangs_ends_the_process() {
     rig.gateway.alive.store(false, Ordering::Relaxed);
     wait_for("the watchdog speaks", || !rig.dead.lock().unwrap().is_empty());
     let message = rig.dead.lock().unwrap()[0].clone();
-    assert!(message.starts_with("worker 0 has not polled for ") && message.contains("watchdog.abort"), "{message}");
+    assert!(
+        message.starts_with("worker 0 has not polled for ") && message.contains("watchdog.abort"),
+        "{message}"
+    );
     assert!(!rig.dir.path().join("gw.sock").exists(), "the socket is gone before the process ends");
 }
 
@@ -303,4 +348,32 @@ fn a_worker_that_hangs_ends_the_process() {
 fn the_default_socket_has_the_gateways_name() {
     let name = Name::new("cw-gw").unwrap();
     assert_eq!(crate::config::default_socket(&name), Path::new("/run/causeway/cw-gw.sock"));
+}
+
+#[test]
+fn sighup_reloads() {
+    let dir = TempDir::new();
+    let file = dir.path().join("gw.toml");
+    let text = Rig::text(&dir, "");
+    std::fs::write(&file, &text).unwrap();
+    let spec = ControlSpec { sighup: true, ..Rig::spec(&dir, &Arc::default()) };
+    let control = start(spec).unwrap();
+    let gateway = Arc::new(FakeGateway::new(0));
+    control.attach(Arc::<FakeGateway>::clone(&gateway));
+    let hangup = || {
+        let done =
+            std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status();
+        assert!(done.unwrap().success());
+    };
+    std::fs::write(&file, text.replace("203.0.113.0/28", "203.0.113.0/29")).unwrap();
+    hangup();
+    wait_for("the configuration is taken over", || gateway.reloads.lock().unwrap().len() == 1);
+    // A bad one is not, and the next good one is.
+    std::fs::write(&file, "nonsense").unwrap();
+    hangup();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(gateway.reloads.lock().unwrap().len(), 1);
+    std::fs::write(&file, &text).unwrap();
+    hangup();
+    wait_for("the configuration is taken over", || gateway.reloads.lock().unwrap().len() == 2);
 }

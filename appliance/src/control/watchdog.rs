@@ -62,7 +62,8 @@ impl Watchdog {
 
     /// Looks at the heartbeats, one for each worker.
     pub fn check(&mut self, now: Instant, beats: impl Iterator<Item = u64>) -> Vec<Finding> {
-        let step = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(self.most_step);
+        let step =
+            self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(self.most_step);
         self.last = Some(now);
         let mut findings = Vec::new();
         let mut count = 0;

@@ -5,7 +5,6 @@ use crate::bindings::{self as c, rte_cpuset_t};
 use crate::fault::{self, Step};
 use crate::pool;
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod raw {
@@ -55,6 +54,7 @@ pub unsafe fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let parsed = unsafe { raw::rte_eal_init(count, Box::leak(pointers.into_boxed_slice()).as_mut_ptr()) };
     if parsed < 0 {
         fault::note(Step::Eal, "", errno());
+        remove_runtime_folder();
     } else {
         RUNNING.store(true, Ordering::Release);
     }
@@ -68,30 +68,31 @@ pub unsafe fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
 /// # Safety
 /// No thread uses DPDK any more, and all its ports are closed.
 pub unsafe fn rte_eal_cleanup() -> c_int {
-    // Frames that somebody still holds live in EAL's memory: it stays until the process ends.
-    if pool::has_leaked() || !RUNNING.swap(false, Ordering::AcqRel) {
+    if !RUNNING.swap(false, Ordering::AcqRel) {
         return 0;
     }
-    let folder = runtime_folder();
-    // SAFETY: EAL runs, and the caller says that nobody uses it any more.
-    let _ = unsafe { raw::rte_eal_cleanup() };
-    if let Some(folder) = folder {
-        // It stays when another process of the same prefix has files in it.
-        let _ = std::fs::remove_dir(folder);
+    remove_runtime_folder();
+    // Frames that somebody still holds live in EAL's memory: it stays until the process ends.
+    if !pool::has_leaked() {
+        // SAFETY: EAL runs, and the caller says that nobody uses it any more.
+        let _ = unsafe { raw::rte_eal_cleanup() };
     }
     0
 }
 
-/// Where EAL keeps what it shares with other processes.
-fn runtime_folder() -> Option<PathBuf> {
-    // SAFETY: EAL was started, so the folder's name is set.
+/// Removes the folder in which EAL keeps what it shares with other processes. It stays when another
+/// process of the same prefix has files in it.
+fn remove_runtime_folder() {
+    // SAFETY: gives the text of a static buffer, which is empty until EAL knows the folder.
     let folder = unsafe { c::rte_eal_get_runtime_dir() };
     if folder.is_null() {
-        return None;
+        return;
     }
     // SAFETY: EAL gives a static text that ends in NUL.
-    let folder = unsafe { CStr::from_ptr(folder) }.to_str().ok()?;
-    (!folder.is_empty()).then(|| PathBuf::from(folder))
+    let folder = unsafe { CStr::from_ptr(folder) }.to_string_lossy();
+    if !folder.is_empty() {
+        let _ = std::fs::remove_dir(&*folder);
+    }
 }
 
 /// Pins the calling thread, and makes it known to EAL if it is not.

@@ -81,9 +81,8 @@ mod tests {
         // SAFETY: the functions of this module touch nothing.
         assert_eq!(unsafe { rte_kni_init(1) }, -libc::ENOTSUP);
         // SAFETY: as above.
-        assert!(
-            unsafe { rte_kni_alloc(std::ptr::null_mut(), std::ptr::null(), std::ptr::null_mut()) }.is_null()
-        );
+        let made = unsafe { rte_kni_alloc(std::ptr::null_mut(), std::ptr::null(), std::ptr::null_mut()) };
+        assert!(made.is_null());
         // SAFETY: as above.
         assert_eq!(unsafe { rte_kni_tx_burst(std::ptr::null_mut(), std::ptr::null_mut(), 3) }, 0);
     }

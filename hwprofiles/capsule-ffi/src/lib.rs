@@ -9,8 +9,8 @@
 //! and [`fault`] remembers which call failed on what. The function of a wrapper has the name and the
 //! signature of what it wraps.
 //!
-//! DPDK 22.11 is tested. 24.11 is handled by version gates and unverified. Capsule's features
-//! `pcap-dump` and `testils` are not served.
+//! DPDK 22.11 is tested. 24.11 is unverified: this crate and Capsule compile against its headers, and
+//! have not run on it ([`TESTED`]). Capsule's features `pcap-dump` and `testils` are not served.
 //!
 //! Not handled: secondary processes, and KNI, which DPDK gave up (see [`kni`]).
 
@@ -65,6 +65,9 @@ pub mod rte_eth_rx_mq_mode {
     /// The queue is chosen by a hash of addresses and ports.
     pub const ETH_MQ_RX_RSS: Type = 1;
 }
+
+/// Whether this crate was run and tested on the version of DPDK that it was built for.
+pub const TESTED: bool = !cfg!(dpdk_24_11);
 
 /// The version of the DPDK library that is loaded, for instance `DPDK 22.11.11`.
 #[must_use]

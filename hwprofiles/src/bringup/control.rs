@@ -78,9 +78,20 @@ impl Control {
         Self(Arc::new(Mutex::new(Some(ports))))
     }
 
-    /// Ends all access; waits for a call that is under way.
+    /// Says which ports there are.
+    pub(crate) fn set_ports(&self, ports: Vec<PortInfo>) {
+        *self.lock() = Some(ports);
+    }
+
+    /// Ends all access, after a call that is under way. Kernel interfaces keep the mode that a port puts
+    /// them in, so it is taken back here.
     pub(crate) fn close(&self) {
-        *self.lock() = None;
+        for info in self.lock().take().unwrap_or_default() {
+            if info.promiscuous {
+                // SAFETY: a port that is gone is an error.
+                let _ = unsafe { ffi::rte_eth_promiscuous_disable(info.dpdk_port) };
+            }
+        }
     }
 
     // One call at a time: DPDK's functions for control take no locks themselves.

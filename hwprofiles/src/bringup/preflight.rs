@@ -37,6 +37,9 @@ pub(crate) fn check(spec: &Spec) -> Result<Decided, BringupError> {
         device(port)?;
     }
     let mut warnings = Vec::new();
+    if !capsule_ffi::TESTED {
+        warnings.push(format!("{} was never tested with Causeway; 22.11 is", capsule_ffi::dpdk_version()));
+    }
     let extra_cores = extra_cores(spec, &usable, &mut warnings);
     let (huge_pages, memory_mib) = memory(spec, &extra_cores, &mut warnings)?;
     if spec.idle == Idle::Spin && usable.cpus().count() <= spec.worker_cores.len() {

@@ -169,7 +169,7 @@ impl Classifier {
         packet.meta.hop_done = false;
 
         let class = match eth.ethertype {
-            ethernet::ETHERTYPE_IPV6 => self.ipv6(interface, &mut packet)?,
+            ethernet::ETHERTYPE_IPV6 => self.ipv6(p, interface, &mut packet)?,
             ethernet::ETHERTYPE_IPV4 => self.ipv4(interface, &mut packet)?,
             ethernet::ETHERTYPE_ARP => Class::Local,
             _ => return Err(DropReason::EthUnknownType),
@@ -182,7 +182,12 @@ impl Classifier {
     }
 
     #[inline]
-    fn ipv6<F: Frame>(&self, interface: &IfClass, packet: &mut Packet<F>) -> Result<Class, DropReason> {
+    fn ipv6<F: Frame>(
+        &self,
+        port: &PortClass,
+        interface: &IfClass,
+        packet: &mut Packet<F>,
+    ) -> Result<Class, DropReason> {
         let ip = Ipv6Repr::parse(packet.bytes()).map_err(|e| match e {
             WireError::BadVersion => DropReason::Ip6BadVersion,
             _ => DropReason::Ip6Truncated,
@@ -197,10 +202,6 @@ impl Classifier {
         if never_source6(ip.src) || never_destination6(ip.dst) {
             return Err(DropReason::Ip6BadAddress);
         }
-        if ip.src == interface.link_local || self.own6.contains(ip.src.to_bits()) {
-            // RFC 4862 5.4.3: our own solicitation that a switch loops back to us looks the same.
-            return Err(DropReason::OwnSource);
-        }
         let local = if ip.dst.is_multicast() {
             if !interface.groups.contains(ip.dst.to_bits()) {
                 return Err(DropReason::MulticastNotOurs);
@@ -209,6 +210,18 @@ impl Classifier {
         } else {
             ip.dst == interface.link_local || self.own6.contains(ip.dst.to_bits())
         };
+        if ip.src == interface.link_local || self.own6.contains(ip.src.to_bits()) {
+            // RFC 4862 5.4: somebody else who claims an address of ours says so in neighbour discovery.
+            // From our own MAC address it is our own message, which a switch sent back (5.4.3).
+            let claim = local
+                && ip.next_header == ipv6::next_header::ICMPV6
+                && !port.macs.contains(&packet.meta.src_mac);
+            if !claim {
+                return Err(DropReason::OwnSource);
+            }
+            self.walk(Class::Local, ip.next_header, packet)?;
+            return Ok(Class::Local);
+        }
         let link_scope = ip.src.is_unspecified() || ip.src.is_unicast_link_local();
         if link_scope {
             // RFC 4291 2.5.6: link-local stays on the link; the unspecified address is for ND only.

@@ -141,6 +141,12 @@ listed! {
         Nat64Protocol = "nat64-protocol",
         /// NAT64: a fragment that cannot be translated.
         Nat64Fragment = "nat64-fragment",
+        /// NAT64: a fragment that overlaps another of its packet (RFC 5722 4).
+        Nat64FragmentOverlap = "nat64-fragment-overlap",
+        /// NAT64: a fragment whose first did not come in time (RFC 6146 3.4).
+        Nat64FragmentTimeout = "nat64-fragment-timeout",
+        /// NAT64: no room for a fragment that has to wait for the first of its packet.
+        Nat64FragmentFull = "nat64-fragment-full",
         /// NAT64: the transport header is cut or contradicts itself.
         Nat64BadTransport = "nat64-bad-transport",
         /// NAT64: the transport checksum is wrong where a new one has to be made from it.

@@ -425,9 +425,38 @@ impl Default for Lpm {
 
 /// The prefixes of one length, and the markers of longer ones.
 #[derive(Debug, Clone)]
-struct Level {
-    mask: u128,
-    slots: Slots,
+enum Level {
+    /// Up to 64 bits, where nearly all prefixes are: four entries to a cache line.
+    Short { mask: u64, slots: Slots<u64> },
+    /// More than 64 bits.
+    Long { mask: u128, slots: Slots<u128> },
+}
+
+impl Level {
+    fn new(mask: u128, entries: &HashMap<u128, u32>) -> Self {
+        if mask << 64 == 0 {
+            Self::Short {
+                mask: high(mask),
+                slots: Slots::new(entries.iter().map(|(b, hop)| (high(*b), *hop))),
+            }
+        } else {
+            Self::Long { mask, slots: Slots::new(entries.iter().map(|(b, hop)| (*b, *hop))) }
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, bits: u128) -> Option<u32> {
+        match self {
+            Self::Short { mask, slots } => slots.get(high(bits) & mask),
+            Self::Long { mask, slots } => slots.get(bits & mask),
+        }
+    }
+}
+
+/// The first half.
+#[inline(always)]
+const fn high(bits: u128) -> u64 {
+    (bits >> 64) as u64
 }
 
 impl Lpm {
@@ -473,7 +502,7 @@ impl Lpm {
                 low = middle + 1;
             }
         }
-        let levels = masks.iter().zip(&entries).map(|(mask, e)| Level { mask: *mask, slots: Slots::new(e) });
+        let levels = masks.iter().zip(&entries).map(|(mask, e)| Level::new(*mask, e));
         Self { default, levels: levels.collect(), hops: hops.into(), prefixes: table.len() }
     }
 
@@ -483,7 +512,7 @@ impl Lpm {
         let mut levels = &self.levels[..];
         while let Some(level) = levels.get(levels.len() / 2) {
             let (shorter, longer) = levels.split_at(levels.len() / 2);
-            levels = match level.slots.get(bits & level.mask) {
+            levels = match level.get(bits) {
                 Some(hop) => {
                     best = hop;
                     &longer[1..]
@@ -495,28 +524,57 @@ impl Lpm {
     }
 }
 
+/// First bits of an address, as the key of a hash table.
+trait Bits: Copy + Eq + Default {
+    fn hash(self) -> usize;
+}
+
+impl Bits for u64 {
+    /// Prefixes come from the operator, not from strangers, so a secret is not needed; but delegated
+    /// prefixes differ in few bits, which must reach all others.
+    #[inline(always)]
+    fn hash(self) -> usize {
+        let mut x = self;
+        x = (x ^ x >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        x = (x ^ x >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        #[expect(clippy::cast_possible_truncation, reason = "a table has fewer slots than a word counts")]
+        {
+            (x ^ x >> 33) as usize
+        }
+    }
+}
+
+impl Bits for u128 {
+    #[inline(always)]
+    fn hash(self) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "the second half")]
+        let low = self as u64;
+        (high(self) ^ low.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15)).hash()
+    }
+}
+
 /// A hash table that is written once: open addressing, at most half full.
 #[derive(Debug, Clone)]
-struct Slots {
-    slots: Box<[Slot]>,
+struct Slots<B> {
+    slots: Box<[Slot<B>]>,
     /// Number of slots less one: a power of two less one.
     mask: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    bits: u128,
+struct Slot<B> {
+    bits: B,
     hop: u32,
     used: bool,
 }
 
-impl Slots {
-    fn new(entries: &HashMap<u128, u32>) -> Self {
-        let empty = Slot { bits: 0, hop: NONE, used: false };
+impl<B: Bits> Slots<B> {
+    fn new(entries: impl ExactSizeIterator<Item = (B, u32)>) -> Self {
+        let empty = Slot { bits: B::default(), hop: NONE, used: false };
         let n = (entries.len() * 2).max(2).next_power_of_two();
         let mut slots = vec![empty; n].into_boxed_slice();
-        for (&bits, &hop) in entries {
-            let mut at = hash(bits) & (n - 1);
+        for (bits, hop) in entries {
+            let mut at = bits.hash() & (n - 1);
             while slots[at].used {
                 at = (at + 1) & (n - 1);
             }
@@ -526,11 +584,11 @@ impl Slots {
     }
 
     #[inline(always)]
-    fn get(&self, bits: u128) -> Option<u32> {
+    fn get(&self, bits: B) -> Option<u32> {
         // An empty slot ends each run: at most half of them are used.
-        let mut at = hash(bits);
+        let mut at = bits.hash();
         loop {
-            let slot = self.slots[at & self.mask];
+            let slot = &self.slots[at & self.mask];
             if !slot.used {
                 return None;
             }
@@ -539,21 +597,6 @@ impl Slots {
             }
             at = at.wrapping_add(1);
         }
-    }
-}
-
-/// Mixes both halves into the low bits. Prefixes come from the operator, not from strangers, so a secret
-/// is not needed; but delegated prefixes differ in few bits, which must reach all others.
-#[inline(always)]
-fn hash(bits: u128) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-    let (high, low) = ((bits >> 64) as u64, bits as u64);
-    let mut x = high ^ low.rotate_left(32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ x >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    #[expect(clippy::cast_possible_truncation, reason = "a table has fewer slots than a word counts")]
-    {
-        (x ^ x >> 33) as usize
     }
 }
 

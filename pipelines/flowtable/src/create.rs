@@ -206,7 +206,7 @@ impl<'w> Guard<'w> {
         }
         std::mem::forget(claim);
         let live = new.ctl(generation).with_life(LIFE_LIVE);
-        line.ctl().store(live.0, Ordering::SeqCst);
+        line.ctl().store(live.0, Ordering::Release);
         self.count(Count::SessionsCreated);
         Ok(Created::Fresh(session))
     }
@@ -322,7 +322,7 @@ impl<'w> Guard<'w> {
             return Err(e);
         }
         let live = new.ctl(generation) & !(3 << LIFE_SHIFT) | LIFE_LIVE << LIFE_SHIFT;
-        line.ctl().store(live, Ordering::SeqCst);
+        line.ctl().store(live, Ordering::Release);
         self.count(Count::MappingsCreated);
         Ok(Created::Fresh(MappingRef(mapping)))
     }

@@ -65,9 +65,45 @@ unsafe impl Zeroed for Bucket {
 }
 
 impl Bucket {
+    /// Bit `i` is set if word `i` is a member with the wanted tag. Only a hint: [`Bucket::slot`] reads
+    /// the word again, and properly.
+    #[inline(always)]
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+    pub(crate) fn candidates(&self, probe: &Probe) -> u32 {
+        use std::arch::x86_64::__m128i;
+        let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
+        // SAFETY: reads the 64 octets of `self`, which are aligned to 64, and nothing else. Other threads
+        // may write the words meanwhile: the processor reads each aligned word whole, and to the language
+        // this is a read by assembly, which may race with atomic writes as an atomic read may.
+        unsafe {
+            std::arch::asm!(
+                "movdqa {a}, [{p}]",
+                "movdqa {b}, [{p} + 16]",
+                "movdqa {c}, [{p} + 32]",
+                "movdqa {d}, [{p} + 48]",
+                p = in(reg) self.0.as_ptr(),
+                a = out(xmm_reg) a,
+                b = out(xmm_reg) b,
+                c = out(xmm_reg) c,
+                d = out(xmm_reg) d,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        // SAFETY: SSE2 is part of every x86-64 processor.
+        unsafe { upper_halves([a, b, c, d], (probe.want >> 32) as u32) }
+    }
+
     /// Bit `i` is set if word `i` is a member with the wanted tag.
     #[inline(always)]
+    #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
     pub(crate) fn candidates(&self, probe: &Probe) -> u32 {
+        self.candidates_portable(probe)
+    }
+
+    /// As [`Bucket::candidates`], on any processor.
+    #[inline(always)]
+    #[cfg(any(test, not(all(target_arch = "x86_64", not(any(loom, miri))))))]
+    fn candidates_portable(&self, probe: &Probe) -> u32 {
         let mut mask = 0;
         for (i, w) in self.0.iter().enumerate() {
             mask |= u32::from((w.load(Ordering::Acquire) ^ probe.want) & SEEN == 0) << i;
@@ -85,6 +121,25 @@ impl Bucket {
     fn used(&self) -> u32 {
         self.0.iter().map(|w| u32::from(w.load(Ordering::Relaxed) != 0)).sum()
     }
+}
+
+/// Bit `i` is set if tag and state in the upper half of word `i` of eight are those of `want`.
+#[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+#[target_feature(enable = "sse2")]
+#[inline]
+fn upper_halves(words: [std::arch::x86_64::__m128i; 4], want: u32) -> u32 {
+    use std::arch::x86_64::{
+        _mm_and_si128, _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_epi8,
+        _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi32, _mm_shuffle_ps,
+    };
+    let seen = _mm_set1_epi32(((SEEN >> 32) as u32).cast_signed());
+    let want = _mm_set1_epi32(want.cast_signed());
+    let [low, high] = [[words[0], words[1]], [words[2], words[3]]].map(|[x, y]| {
+        let upper = _mm_shuffle_ps::<0b11_01_11_01>(_mm_castsi128_ps(x), _mm_castsi128_ps(y));
+        _mm_cmpeq_epi32(_mm_and_si128(_mm_castps_si128(upper), seen), want)
+    });
+    let words = _mm_packs_epi32(low, high);
+    _mm_movemask_epi8(_mm_packs_epi16(words, words)).cast_unsigned() & 0xff
 }
 
 /// Where a key may be, and what its words look like.
@@ -183,7 +238,7 @@ impl Index {
 
     #[inline(always)]
     const fn stash_at(&self, p: &Probe) -> u32 {
-        self.main + scale((p.place.rotate_left(16) ^ p.want) as u32, self.stash)
+        self.main + scale(p.place.rotate_left(16) as u32, self.stash)
     }
 
     /// The preferred bucket.
@@ -244,7 +299,7 @@ impl Index {
     #[inline]
     fn cleared(&self, position: u64) {
         if position >= u64::from(self.main) * WORDS as u64 {
-            self.stashed.fetch_sub(1, Ordering::AcqRel);
+            self.stashed.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -257,7 +312,7 @@ impl Index {
             let stash = bucket >= self.main;
             if stash {
                 // Counted before the word can be seen, so that no reader passes the stash by.
-                self.stashed.fetch_add(1, Ordering::AcqRel);
+                self.stashed.fetch_add(1, Ordering::SeqCst);
             }
             for (i, w) in self.buckets[bucket as usize].0.iter().enumerate() {
                 if w.load(Ordering::Relaxed) == 0
@@ -267,7 +322,7 @@ impl Index {
                 }
             }
             if stash {
-                self.stashed.fetch_sub(1, Ordering::AcqRel);
+                self.stashed.fetch_sub(1, Ordering::SeqCst);
             }
         }
         None
@@ -307,7 +362,11 @@ impl Index {
 
     /// Looks for others with the key, once the own word is down.
     fn contest(&self, p: &Probe, own: u64, judge: &mut impl FnMut(u32) -> Same) -> Result<(), Refused> {
-        for bucket in [self.first_at(p), self.second_at(p), self.stash_at(p)] {
+        let all = [self.first_at(p), self.second_at(p), self.stash_at(p)];
+        // Whoever puts a word into the stash counts it first. If the count is zero after the own word is
+        // down, a later inserter there will see the own word.
+        let looked = if self.stashed.load(Ordering::SeqCst) == 0 { &all[..2] } else { &all[..] };
+        for &bucket in looked {
             for i in 0..WORDS {
                 let position = u64::from(bucket) * WORDS as u64 + i as u64;
                 if position != own {
@@ -362,7 +421,9 @@ impl Index {
     /// Takes the word of `slot` out. False if it is not there (somebody helped).
     pub(crate) fn remove(&self, p: &Probe, slot: u32, generation: u8) -> bool {
         let word = p.want & TAG | u64::from(generation) << 34 | u64::from(slot) | MEMBER;
-        for bucket in [self.first_at(p), self.second_at(p), self.stash_at(p)] {
+        let all = [self.first_at(p), self.second_at(p), self.stash_at(p)];
+        let looked = if self.has_stash() { &all[..] } else { &all[..2] };
+        for &bucket in looked {
             for (i, w) in self.buckets[bucket as usize].0.iter().enumerate() {
                 if w.load(Ordering::Relaxed) == word
                     && w.compare_exchange(word, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
@@ -378,5 +439,91 @@ impl Index {
     /// How many words are not empty. For audits.
     pub(crate) fn used_words(&self) -> u64 {
         self.buckets.iter().map(|b| u64::from(b.used())).sum()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn probe(place: u64, tag: u32, side: Side) -> Probe {
+        Probe::new(Hash { place, tag }, side)
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_look_at_a_bucket_agrees_with_the_plain_one(
+            words in proptest::array::uniform8((0u64..4, 0u64..4, any::<u64>())),
+            tag in 0u32..3,
+        ) {
+            let b = Bucket(words.map(|(tag, state, rest)| {
+                AtomicU64::new(tag << 42 | state << 32 | rest & !(TAG | STATE))
+            }));
+            let p = probe(0, tag, Side::Inside);
+            prop_assert_eq!(b.candidates(&p), b.candidates_portable(&p));
+            for (i, (t, state, rest)) in words.iter().enumerate() {
+                let wanted = *t == u64::from(tag) && *state == 2;
+                prop_assert_eq!(b.candidates(&p) >> i & 1 == 1, wanted);
+                let slot = (*rest & 0xffff_ffff) as u32;
+                prop_assert_eq!(b.slot(u32::try_from(i).unwrap(), &p), wanted.then_some(slot));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_fits_nowhere_else_goes_to_the_stash_and_is_found_there() {
+        let index = Index::new(1000).unwrap();
+        // One place, many tags: eight in the first bucket, eight in the second, eight in the stash, and
+        // then no more.
+        let place = 0x4000_0000_8000_0000;
+        let mut n = 0;
+        let full = loop {
+            match index.insert(&probe(place, n, Side::Outside), n, 5, |_| Same::Yes) {
+                Ok(()) => n += 1,
+                Err(e) => break e,
+            }
+            assert_eq!(index.has_stash(), n > 16);
+        };
+        assert_eq!((full, n), (Refused::Full, 24));
+        for i in 0..n {
+            let p = probe(place, i, Side::Outside);
+            assert_eq!(index.find(&p, Some), Some(i));
+            assert_eq!(
+                index.insert(&p, 77, 5, |_| Same::Yes),
+                if i < n { Err(Refused::Full) } else { Ok(()) }
+            );
+        }
+        for i in 0..n {
+            let p = probe(place, i, Side::Outside);
+            assert!(!index.remove(&p, i, 6), "another generation");
+            assert!(index.remove(&p, i, 5));
+            assert!(!index.remove(&p, i, 5));
+            assert_eq!(index.find(&p, Some), None);
+        }
+        assert!(!index.has_stash());
+        assert_eq!(index.used_words(), 0);
+    }
+
+    #[test]
+    fn a_second_word_for_a_key_is_refused_wherever_the_first_is() {
+        let index = Index::new(1000).unwrap();
+        let place = 0x4000_0000_8000_0000;
+        for n in 0..20 {
+            index.insert(&probe(place, n, Side::Inside), n, 0, |_| Same::No).unwrap();
+        }
+        for n in 0..20 {
+            let again = index
+                .insert(&probe(place, n, Side::Inside), 99, 0, |s| if s == n { Same::Yes } else { Same::No });
+            assert_eq!(again, Err(Refused::Exists(n)));
+            // The other side's key of the same hash is another key.
+            let p = probe(place, n, Side::Outside);
+            assert_eq!(index.find(&p, Some), None);
+        }
+        // A dying one gives way.
+        index.insert(&probe(place, 3, Side::Inside), 50, 0, |_| Same::Dying).unwrap();
+        assert_eq!(index.find(&probe(place, 3, Side::Inside), Some), Some(50));
+        assert!(!index.remove(&probe(place, 3, Side::Inside), 3, 0), "it was helped out");
+        assert_eq!(index.used_words(), 20);
     }
 }

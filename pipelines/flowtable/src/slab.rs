@@ -6,6 +6,7 @@
 //! from a cache of its own, so that the head is touched once in many allocations.
 
 use crate::memory::{Region, Zeroed};
+use crate::prefetch::prefetch_read_at;
 use crate::sync::{AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 use std::cell::Cell;
@@ -88,6 +89,10 @@ impl<T: Slot> Slab<T> {
         }
         let n = cache.len.get().checked_sub(1)?;
         cache.len.set(n);
+        if n > 0 {
+            // The next one is wanted soon.
+            prefetch_read_at(&self.lines, cache.slots[n as usize - 1].get() as usize);
+        }
         Some(cache.slots[n as usize].get())
     }
 

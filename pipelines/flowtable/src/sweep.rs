@@ -7,8 +7,9 @@ use crate::create::low_generation;
 use crate::guard::Guard;
 use crate::index::Probe;
 use crate::key::Key;
-use crate::mapping::{Mapping, MappingLine, PINNED, REFERENCES};
-use crate::session::{Ctl, HAS_OUTSIDE, LIFE_DYING, LIFE_LIVE, LIFE_SHIFT, Session, SessionLine};
+use crate::mapping::{Mapping, PINNED, REFERENCES};
+use crate::prefetch::prefetch_read;
+use crate::session::{Ctl, LIFE_DYING, LIFE_LIVE, LIFE_SHIFT, Session, SessionLine};
 use crate::stats::Count;
 use crate::sync::{AtomicU64, Ordering};
 use crate::tick::Tick;
@@ -170,31 +171,35 @@ impl Guard<'_> {
         let table = self.table;
         let session = Session { table, line };
         let generation = low_generation(line.ctl().load(Ordering::Relaxed));
-        let first = session
-            .inside_key()
-            .map(|k| Probe::new(k.hash(&table.hasher), k.side()))
-            .or_else(|| session.native_key().map(|k| Probe::new(k.hash(&table.hasher), k.side())));
-        if let Some(p) = first {
-            table.session_index.remove(&p, slot, generation);
+        let inside = session.inside_key().map(|k| self.probe_of(&k));
+        let first = inside.or_else(|| session.native_key().map(|k| self.probe_of(&k)));
+        let second = session.outside_key().map(|k| self.probe_of(&k));
+        // All the lines that ending it will need, at once.
+        for p in first.iter().chain(&second) {
+            table.session_index.prefetch(p);
         }
-        if line.w(5) & HAS_OUTSIDE != 0
-            && let Some(k) = session.outside_key()
-        {
-            let p = Probe::new(k.hash(&table.hasher), k.side());
-            table.session_index.remove(&p, slot, generation);
+        if let Some(m) = session.mapping() {
+            prefetch_read(m.line);
         }
+        for p in first.iter().chain(&second) {
+            table.session_index.remove(p, slot, generation);
+        }
+    }
+
+    fn probe_of<K: Key>(&self, key: &K) -> Probe {
+        Probe::new(key.hash(&self.table.hasher), key.side())
     }
 
     /// Takes both words of a dying mapping out of the index.
     pub(crate) fn unlink_mapping(&self, mapping: &Mapping<'_>, slot: u32) {
         let table = self.table;
         let generation = low_generation(mapping.line.ctl().load(Ordering::Relaxed));
-        let (inside, outside) = (mapping.inside_key(), mapping.outside_key());
-        for p in [
-            Probe::new(inside.hash(&table.hasher), inside.side()),
-            Probe::new(outside.hash(&table.hasher), outside.side()),
-        ] {
-            table.mapping_index.remove(&p, slot, generation);
+        let probes = [self.probe_of(&mapping.inside_key()), self.probe_of(&mapping.outside_key())];
+        for p in &probes {
+            table.mapping_index.prefetch(p);
+        }
+        for p in &probes {
+            table.mapping_index.remove(p, slot, generation);
         }
     }
 }
@@ -217,6 +222,6 @@ fn next_slice<'a, T>(cursor: &AtomicU64, lines: &'a [T], n: u32) -> &'a [T] {
 #[cfg(not(loom))]
 const SIZES: () = {
     assert!(size_of::<SessionLine>() == 64);
-    assert!(size_of::<MappingLine>() == 48);
+    assert!(size_of::<crate::mapping::MappingLine>() == 48);
     assert!(size_of::<crate::Spliced>() == 64);
 };

@@ -240,4 +240,4 @@ fn addresses(src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -33,6 +33,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("classify", classify),
     ("icmp_error", icmp_error),
     ("forward", forward),
+    ("local", local),
+    ("translate", translate),
 ];
 
 const VM1: &str = "2001:db8:64::101";
@@ -311,6 +313,162 @@ pub fn forward(b: &[u8]) {
     judge(&mut rig);
 }
 
+/// Frames one after the other: each behind its port and its length, both at most 11 bits wide.
+fn frames(b: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = b;
+    std::iter::from_fn(move || {
+        let (length, more) = rest.split_first_chunk::<2>()?;
+        let octets = usize::from(u16::from_be_bytes(*length) & 0x7ff).min(more.len());
+        let (frame, behind) = more.split_at(octets);
+        rest = behind;
+        Some(frame)
+    })
+    .take(16)
+}
+
+/// Frames for the gateway itself: ARP, ND, echo, and whatever else. One after the other into one
+/// neighbour table, with a second between them.
+pub fn local(b: &[u8]) {
+    let mut rig = Rig::lab();
+    let config = causeway_neighbor::Config {
+        capacity: 64,
+        per_interface: 32,
+        incomplete: 16,
+        incomplete_per_interface: 8,
+        learned: 16,
+        learned_per_interface: 8,
+        queue_frames: 16,
+        ..causeway_neighbor::Config::default()
+    };
+    let shared = Arc::new(causeway_neighbor::Resolved::new(&config, 1));
+    let mut neighbors =
+        causeway_neighbor::Neighbors::new(&config, shared, 0, &rig.interfaces).expect("right");
+    let mut errors = IcmpErrors::new(10, 10);
+    for frame in frames(b) {
+        let Some((class, mut packet)) = classified(frame) else { continue };
+        let octets = packet.bytes().len();
+        if class == Class::Local {
+            let verdict = neighbors.local(&mut rig.ctx(), &mut errors, &mut packet);
+            match verdict {
+                Verdict::Forward { egress } => {
+                    assert!(rig.interfaces.get(egress.interface).is_some());
+                    reply(packet.bytes());
+                }
+                Verdict::Consume | Verdict::Drop(_) => {}
+                other => panic!("{other:?}"),
+            }
+            assert!(octets < 9001);
+        } else if let Some(egress) = destination(&rig, packet.bytes()) {
+            // Something to look a next hop up for.
+            packet.meta.egress = egress;
+            if neighbors.resolve(&rig.ctx(), &egress) == causeway_neighbor::Resolution::Hold {
+                neighbors.hold(&mut rig.ctx(), &mut errors, packet);
+            }
+        }
+        for p in rig.outbox.drain() {
+            reply(p.bytes());
+        }
+        rig.advance(causeway_core::Duration::from_secs(1));
+        neighbors.tick(&mut rig.ctx(), &mut errors, 64);
+        for p in rig.outbox.drain() {
+            reply(p.bytes());
+        }
+        rig.take_events();
+    }
+}
+
+fn destination(rig: &Rig, b: &[u8]) -> Option<causeway_core::Egress> {
+    match b[0] >> 4 {
+        6 => rig.routes.lookup6(ipv6::addr(b, ipv6::DST)),
+        _ => None,
+    }
+}
+
+/// Judges what the gateway says itself. What waited for its next hop goes out as it came, and an ICMP
+/// error may be about something wrong.
+fn reply(b: &[u8]) {
+    if b[0] >> 4 != 4 && b[0] >> 4 != 6 {
+        assert_eq!(b.len(), 28, "ARP for Ethernet and IPv4");
+        return;
+    }
+    let own = [&b[8..24], &[0; 16]];
+    let ours = lab_interfaces().iter().any(|i| b[0] >> 4 == 6 && i.owns6(ipv6::addr(own[0], 0)));
+    if let (true, Err(e)) = (ours, check_packet_with(b, Inner::Header)) {
+        assert!(e.starts_with("inside the ICMP error"), "{e}: {}", causeway_testkit::describe(b));
+    }
+}
+
+/// NAT64, both ways, frames one after the other over one flow table. Whatever comes out of a packet that
+/// was right is right.
+pub fn translate(b: &[u8]) {
+    translated(b);
+}
+
+/// As [`translate`]; gives how many packets came out.
+fn translated(b: &[u8]) -> usize {
+    use causeway_nat64::{Config, Nat64, Options, Pool4};
+    let mut rig = Rig::lab();
+    let options = Options {
+        prefixes: vec!["2001:db8:64:ff9b::/96".parse().expect("a prefix")],
+        pool: vec!["203.0.113.1/32".parse().expect("a prefix")],
+        first_port: 4000,
+        last_port: 4015,
+        ..Options::default()
+    };
+    let config = Arc::new(Config::new(options).expect("right"));
+    let pool = Arc::new(Pool4::new(&config));
+    let mut nat64 = Nat64::<HeapFrame>::new(config, pool, IcmpErrors::new(10, 10));
+    let table = causeway_flowtable::FlowTable::new(&causeway_flowtable::Config { mappings: 64, ..TABLE });
+    let table = table.expect("a small table");
+    let mut worker = table.worker(0).expect("nobody else is worker 0");
+    // A fragment that was wrong may wait, and come out later.
+    let mut right = true;
+    let mut translated = 0;
+    for frame in frames(b) {
+        let Some((class, packet)) = classified(frame) else { continue };
+        right &= causeway_testkit::check_packet(packet.bytes()).is_ok();
+        let mut packets = [packet];
+        let mut verdicts = [Verdict::Consume];
+        let guard = worker.enter();
+        for (n, class) in [class, Class::Nat64Out].into_iter().enumerate() {
+            match class {
+                Class::Nat64In => nat64.v6_to_v4(&mut rig.ctx(), &guard, &mut packets, &mut verdicts),
+                Class::Nat64Out => nat64.v4_to_v6(&mut rig.ctx(), &guard, &mut packets, &mut verdicts),
+                Class::Forward6 | Class::Local => break,
+            }
+            match verdicts[0] {
+                Verdict::Forward { egress } => {
+                    assert!(rig.interfaces.get(egress.interface).is_some());
+                    let out = packets[0].bytes();
+                    let judged = check_packet_with(out, Inner::Header);
+                    assert!(!right || judged.is_ok(), "{judged:?}: {}", causeway_testkit::describe(out));
+                    translated += 1;
+                }
+                Verdict::Held => {
+                    let [packet] = packets;
+                    nat64.hold(&mut rig.ctx(), &guard, packet);
+                    break;
+                }
+                // A hairpin: once more, the other way.
+                Verdict::Again(again) => {
+                    assert_eq!((n, again), (0, Class::Nat64Out));
+                    continue;
+                }
+                Verdict::Drop(_) | Verdict::Consume => {}
+            }
+            break;
+        }
+        drop(guard);
+        for p in rig.outbox.drain() {
+            let judged = check_packet_with(p.bytes(), Inner::Header);
+            assert!(!right || judged.is_ok(), "{judged:?}: {}", causeway_testkit::describe(p.bytes()));
+        }
+        rig.take_events();
+        rig.advance(causeway_core::Duration::from_millis(300));
+    }
+    translated
+}
+
 /// What a target begins with, by name.
 #[must_use]
 pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -336,6 +494,12 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             .enumerate()
             .map(|(n, p)| named("about", [&[n as u8 * 4][..], &p].concat(), n))
             .collect(),
+        "local" => sequences(&[samples(VM1, "2001:db8:64::1", HOST4, "192.0.2.2"), neighbors(), packets]),
+        "translate" => {
+            let out = samples(VM1, "2001:db8:64:ff9b::c633:640a", HOST4, POOL4);
+            let hairpin = samples(VM1, "2001:db8:64:ff9b::cb00:7101", HOST4, POOL4);
+            sequences(&[out, hairpin])
+        }
         "routes" => {
             let row = |len: u8, target: u8, a: &str| {
                 [&[len, target][..], &a.parse::<Ipv6Addr>().expect("an address").octets()].concat()
@@ -352,6 +516,43 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         _ => Vec::new(),
     };
     list.extend(found(target));
+    list
+}
+
+/// ARP and ND as the lab's hosts send them.
+fn neighbors() -> Vec<Vec<u8>> {
+    use causeway_testkit::{arp_reply, arp_request, ip6, mac};
+    vec![
+        arp_request(mac(9), "192.0.2.1", "192.0.2.2"),
+        arp_reply(mac(9), "192.0.2.1", MacAddr([2, 0, 0, 0, 0x64, 2]), "192.0.2.2"),
+        arp_request(mac(9), "0.0.0.0", "192.0.2.2"),
+        ip6(VM1, "ff02::1:ff00:1").ns("2001:db8:64::1", Some(mac(9))),
+        ip6("fe80::9", "fe80::1").ns("fe80::1", Some(mac(9))),
+        ip6("::", "ff02::1:ff00:1").ns("fe80::1", None),
+        ip6(VM1, "fe80::1").na(VM1, false, true, true, Some(mac(9))),
+        ip6(VM1, "ff02::1").na(VM1, false, false, true, Some(mac(9))),
+        ip6("fe80::9", "ff02::2").rs(Some(mac(9))),
+        ip6(VM1, "2001:db8:64::1").echo_request(1, 2, b"ping"),
+    ]
+}
+
+/// Each packet alone, and all of each list in rows of eight, framed and behind their lengths.
+fn sequences(lists: &[Vec<Vec<u8>>]) -> Vec<(String, Vec<u8>)> {
+    let framed = |p: &Vec<u8>| {
+        let port = u8::from(p[0] >> 4 != 6);
+        let frame = eth(MacAddr([2, 0, 0, 0, 0x64, port + 1]), causeway_testkit::mac(9)).carry(p);
+        let octets = u16::try_from(frame.len() + 1).expect("a short frame").to_be_bytes();
+        [&octets[..], &[port], &frame].concat()
+    };
+    let mut list = Vec::new();
+    for (l, packets) in lists.iter().enumerate() {
+        for (n, p) in packets.iter().enumerate() {
+            list.push((format!("single-{l}-{n:02}"), framed(p)));
+        }
+        for (n, row) in packets.chunks(8).enumerate() {
+            list.push((format!("row-{l}-{n:02}"), row.iter().flat_map(framed).collect()));
+        }
+    }
     list
 }
 
@@ -389,5 +590,7 @@ mod tests {
             seeds("classify").iter().filter_map(|(_, b)| classified(b)).map(|c| c.0).collect();
         assert!(classes.iter().filter(|c| **c == Class::Forward6).count() > 10, "{classes:?}");
         assert!(classes.contains(&Class::Nat64Out) && classes.contains(&Class::Local), "{classes:?}");
+        let out: usize = seeds("translate").iter().map(|(_, b)| translated(b)).sum();
+        assert!(out > 20, "only {out} packets come out of NAT64");
     }
 }

@@ -115,40 +115,52 @@ impl Prefix {
     #[inline(always)]
     #[must_use]
     pub const fn contains(&self, a: Ipv6Addr) -> bool {
-        (a.to_bits() ^ self.bits) & self.mask == 0
+        self.contains_bits(a.to_bits())
+    }
+
+    #[inline(always)]
+    const fn contains_bits(&self, a: u128) -> bool {
+        (a ^ self.bits) & self.mask == 0
     }
 
     /// The IPv4 address in `a`, which the caller knows to be under the prefix (RFC 6052 2.3).
     #[inline(always)]
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "positions of 32 bits and fewer are cut out on purpose"
-    )]
     pub const fn extract(&self, a: Ipv6Addr) -> Ipv4Addr {
-        let w = a.to_bits();
+        Ipv4Addr::from_bits(self.extract_bits(a.to_bits()))
+    }
+
+    /// As [`Prefix::extract`], with numbers.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "positions of 32 bits are cut out on purpose")]
+    const fn extract_bits(&self, w: u128) -> u32 {
         if self.is_96 {
-            return Ipv4Addr::from_bits(w as u32);
+            return w as u32;
         }
         let high = (w >> 64) as u64;
         // What follows the u-octet, at the top.
         let low = ((w as u64) << 8) >> 32;
         let joined = (high << 32) | low;
-        Ipv4Addr::from_bits((joined >> self.high_bits) as u32)
+        (joined >> self.high_bits) as u32
     }
 
     /// `v4` under the prefix, with zero u-octet and suffix (RFC 6052 2.2).
     #[inline(always)]
     #[must_use]
     pub const fn embed(&self, v4: Ipv4Addr) -> Ipv6Addr {
-        let v4 = v4.to_bits();
+        Ipv6Addr::from_bits(self.embed_bits(v4.to_bits()))
+    }
+
+    /// As [`Prefix::embed`], with numbers.
+    #[inline(always)]
+    pub(crate) const fn embed_bits(&self, v4: u32) -> u128 {
         if self.is_96 {
-            return Ipv6Addr::from_bits(self.bits | v4 as u128);
+            return self.bits | v4 as u128;
         }
         let spread = (v4 as u64) << self.high_bits;
         let high = (spread >> 32) as u128;
         let low = (spread & 0xffff_ffff) as u128;
-        Ipv6Addr::from_bits(self.bits | high << 64 | low << 24)
+        self.bits | high << 64 | low << 24
     }
 
     /// True if `v4` may be represented under this prefix.
@@ -192,9 +204,15 @@ impl Prefixes {
     #[inline(always)]
     #[must_use]
     pub fn extract(&self, a: Ipv6Addr) -> Option<(u8, Ipv4Addr)> {
+        self.extract_bits(a.to_bits()).map(|(n, v4)| (n, Ipv4Addr::from_bits(v4)))
+    }
+
+    /// As [`Prefixes::extract`], with numbers.
+    #[inline(always)]
+    pub(crate) fn extract_bits(&self, a: u128) -> Option<(u8, u32)> {
         // The numbers fit: there are at most MAX_PREFIXES.
-        let hit = (0u8..).zip(&self.list).find(|(_, p)| p.contains(a));
-        hit.map(|(n, p)| (n, p.extract(a)))
+        let hit = (0u8..).zip(&self.list).find(|(_, p)| p.contains_bits(a));
+        hit.map(|(n, p)| (n, p.extract_bits(a)))
     }
 
     /// True if `a` is under any of the prefixes.

@@ -115,9 +115,9 @@ impl<F: Frame> Neighbors<F> {
             self.learn(ctx, id, sender, heard, Some(arp.sender_mac));
             return answer_arp(ctx, interface, packet, &arp);
         }
-        // RFC 826 updates what is known from any packet; here only from replies to us and from
-        // announcements (RFC 5227 3: also as replies), which costs nothing but keeps third parties' chatter out.
-        let known = if arp.reply && target_ours && !packet.meta.l2_group {
+        // RFC 826 updates what is known from any packet; here only from replies to us, broadcast or not
+        // (RFC 5227 2.6), and from announcements (RFC 5227 3). Third parties' chatter teaches nothing.
+        let known = if arp.reply && target_ours {
             self.learn(ctx, id, sender, Lesson::ArpReply { mac: arp.sender_mac }, None)
         } else if arp.sender == arp.target {
             self.learn(ctx, id, sender, heard, None)

@@ -226,7 +226,9 @@ impl Resolved {
     #[inline]
     pub(crate) fn hash(&self, key: &Key) -> u64 {
         let [a, b, c] = key.0;
-        mix(mix(a ^ self.seed[0], b ^ self.seed[1]), c ^ self.seed[2])
+        // The last round is for neighbouring addresses: without it their hashes are one multiple after
+        // another of the same number, which may be unevenly spread.
+        mix(mix(mix(a ^ self.seed[0], b ^ self.seed[1]), c ^ self.seed[2]), 0x9e37_79b9_7f4a_7c15)
     }
 
     #[inline(always)]

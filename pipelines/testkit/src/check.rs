@@ -104,7 +104,7 @@ pub(crate) struct Layers {
     /// The length that the header states.
     pub stated: usize,
     multicast_source: bool,
-    extension_headers: usize,
+    pub extension_headers: usize,
 }
 
 fn word(b: &[u8], at: usize) -> u16 {

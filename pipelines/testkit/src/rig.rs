@@ -187,7 +187,10 @@ impl Rig {
             Some(4) => 0x0800,
             _ => 0x0806,
         };
-        if let Ok(Layers { protocol, at, fragment, .. }) = dissect(octets, true) {
+        // As classification has it: where the chain cannot be walked, or not so far, the walk does not begin.
+        let next_header = if meta.ethertype == 0x86dd { octets.get(6).copied() } else { None };
+        (meta.protocol, meta.l4) = (next_header.unwrap_or(0), 40);
+        if let Ok(Layers { protocol, at, fragment, extension_headers: 0..=8, .. }) = dissect(octets, true) {
             meta.protocol = protocol;
             meta.l4 = u16::try_from(at).unwrap_or(u16::MAX);
             meta.fragment = fragment.is_some_and(|f| f.more || f.offset != 0);

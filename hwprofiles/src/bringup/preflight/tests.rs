@@ -8,7 +8,7 @@ fn spec() -> Spec {
         app_group: "preflight".into(),
         main_core: core,
         worker_cores: vec![core],
-        mempool_frames: 2047,
+        mempool_frames: 4095,
         frame_octets: 0,
         idle: Idle::Backoff,
         memory: Memory::Ordinary,

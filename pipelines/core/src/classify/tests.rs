@@ -147,6 +147,17 @@ fn nobody_else_sends_from_an_address_of_ours() {
 }
 
 #[test]
+fn rfc4862_5_4_who_claims_an_address_of_ours_is_heard_and_our_own_echo_is_not() {
+    let mut na = udp6("fe80::1", "ff02::1");
+    na[6] = 58;
+    let group = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+    let mut frame = eth(group, None, 0x86dd, &na);
+    assert_eq!(class_of(TENANT, &frame), Ok(Class::Local));
+    frame[6..12].copy_from_slice(&GW.0);
+    assert_eq!(class_of(TENANT, &frame), Err(DropReason::OwnSource));
+}
+
+#[test]
 fn rfc4291_2_5_6_link_local_stays_on_its_link() {
     assert_eq!(from_tenant("fe80::101", "2001:db8:6::10"), Err(DropReason::LinkLocalScope));
     assert_eq!(from_tenant("fe80::101", "2001:db8:64:ff9b::c633:640a"), Err(DropReason::LinkLocalScope));

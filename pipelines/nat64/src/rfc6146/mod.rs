@@ -3,10 +3,12 @@
 //! ```text
 //!  tcp_fsm  the TCP state machine, a pure value
 //!  bib      mappings: an IPv6 address and port, and the IPv4 address and port that stand for it
-//!  session  sessions: opening, following, judging how long they live
+//!  session  sessions: following them, judging how long they live
+//!  fragments  fragments that follow the first of their packet, or wait for it
 //! ```
 //! Entries live in the flow table, which all workers share; nothing here keeps state of its own.
 
 pub(crate) mod bib;
+pub(crate) mod fragments;
 pub mod session;
 pub mod tcp_fsm;

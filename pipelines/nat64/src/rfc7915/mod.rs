@@ -141,7 +141,7 @@ impl Refusal {
 }
 
 /// What is above the network layer, as far as NAT64 translates it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Upper {
     /// TCP with these control bits.
     Tcp { flags: u8 },
@@ -152,6 +152,7 @@ pub(crate) enum Upper {
     /// An ICMP or ICMPv6 error.
     Error,
     /// The payload of a fragment other than the first.
+    #[default]
     Later,
 }
 

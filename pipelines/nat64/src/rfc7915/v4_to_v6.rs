@@ -11,13 +11,13 @@ use causeway_core::{DropReason, Frame, Packet};
 use causeway_wire::ipv6::{self, next_header};
 use causeway_wire::l4::{self, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp, tcp, udp};
 use causeway_wire::{be16, be32, checksum, ethernet, ipv4, put16, put32};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
-/// An IPv4 packet, as far as its translation needs it.
-#[derive(Debug, Clone, Copy)]
+/// An IPv4 packet, as far as its translation needs it. Addresses are numbers (see `In6`).
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct In4 {
-    pub(crate) src: Ipv4Addr,
-    pub(crate) dst: Ipv4Addr,
+    pub(crate) src: u32,
+    pub(crate) dst: u32,
     /// Where the upper layer begins, behind all options.
     pub(crate) l4: usize,
     pub(crate) tos: u8,
@@ -36,8 +36,8 @@ pub(crate) struct In4 {
 /// What the IPv6 side of a packet is to say.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct To6 {
-    pub(crate) src: Ipv6Addr,
-    pub(crate) dst: Ipv6Addr,
+    pub(crate) src: u128,
+    pub(crate) dst: u128,
     /// Destination port, or identifier of an echo.
     pub(crate) port: u16,
     /// What the transport checksum gains from IPv6 to IPv4 (see `To4`): here it is taken away.
@@ -47,88 +47,83 @@ pub(crate) struct To6 {
 const TRUNCATED: Refusal = Refusal::silent(DropReason::Ip4Truncated);
 const BAD_TRANSPORT: Refusal = Refusal::silent(DropReason::Nat64BadTransport);
 
-/// Reads an IPv4 packet. Its frame has exactly the octets of the packet, and the header's checksum was
-/// found right.
+/// Reads an IPv4 packet into `p`, which is all default. Its frame has exactly the octets of the packet,
+/// and the header's checksum was found right.
 #[inline(always)]
-pub(crate) fn parse<F: Frame>(packet: &Packet<F>) -> Result<In4, Refusal> {
+pub(crate) fn parse<F: Frame>(packet: &Packet<F>, p: &mut In4) -> Result<(), Refusal> {
     let b = packet.bytes();
     let Some(h) = b.first_chunk::<{ ipv4::HEADER }>() else { return Err(TRUNCATED) };
-    let l4 = usize::from(h[0] & 0x0f) * 4;
+    p.l4 = usize::from(h[0] & 0x0f) * 4;
     if h[0] >> 4 != 4 || b.len() != usize::from(be16(h, ipv4::TOTAL_LEN)) {
         return Err(TRUNCATED);
     }
-    if l4 != ipv4::HEADER {
-        options(b, l4)?;
+    if p.l4 != ipv4::HEADER {
+        options(b, p.l4)?;
     }
-    let protocol = h[ipv4::PROTO];
-    if !matches!(protocol, PROTO_UDP | PROTO_TCP | PROTO_ICMP) {
+    p.protocol = h[ipv4::PROTO];
+    if !matches!(p.protocol, PROTO_UDP | PROTO_TCP | PROTO_ICMP) {
         return Err(Refusal::silent(DropReason::Nat64Protocol));
     }
     let field = be16(h, ipv4::FRAG);
-    let id = be16(h, ipv4::ID);
-    let fragment =
-        if field & (ipv4::MF | ipv4::OFFSET_MASK) == 0 { None } else { Some(fragment(b, l4, field, id)?) };
-    let mut p = In4 {
-        src: Ipv4Addr::from_bits(be32(h, ipv4::SRC)),
-        dst: Ipv4Addr::from_bits(be32(h, ipv4::DST)),
-        l4,
-        tos: h[ipv4::TOS],
-        ttl: h[ipv4::TTL],
-        protocol,
-        df: field & ipv4::DF != 0,
-        id,
-        fragment,
-        upper: Upper::Later,
-        src_port: 0,
-        dst_port: 0,
-    };
+    p.src = be32(h, ipv4::SRC);
+    p.dst = be32(h, ipv4::DST);
+    p.tos = h[ipv4::TOS];
+    p.ttl = h[ipv4::TTL];
+    p.df = field & ipv4::DF != 0;
+    p.id = be16(h, ipv4::ID);
+    if field & (ipv4::MF | ipv4::OFFSET_MASK) != 0 {
+        p.fragment = Some(fragment(b, p.l4, field, p.id)?);
+    }
     // RFC 1812 5.3.1: a router discards what would leave with a TTL of zero.
     if p.ttl <= 1 && !packet.meta.hop_done {
         return Err(Refusal { reason: DropReason::HopLimit, tell: Tell::TimeExceeded });
     }
-    if fragment.is_some_and(|f| f.offset != 0) {
-        return Ok(p);
+    if p.fragment.is_some_and(|f| f.offset != 0) {
+        return Ok(());
     }
-    (p.upper, p.src_port, p.dst_port) = upper(b.get(l4..).unwrap_or(&[]), protocol, fragment.is_none())?;
-    Ok(p)
+    upper(b.get(p.l4..).unwrap_or(&[]), p.fragment.is_none(), p)
 }
 
 /// Reads the upper-layer header; `whole` if the packet is no fragment, so that lengths can be checked.
 #[inline(always)]
-fn upper(b: &[u8], protocol: u8, whole: bool) -> Result<(Upper, u16, u16), Refusal> {
+fn upper(b: &[u8], whole: bool, p: &mut In4) -> Result<(), Refusal> {
     let Some(h) = b.first_chunk::<8>() else { return Err(BAD_TRANSPORT) };
-    match protocol {
+    match p.protocol {
         PROTO_UDP => {
             let octets = usize::from(be16(h, udp::LENGTH));
             if whole && (octets < udp::HEADER || octets > b.len()) {
                 return Err(BAD_TRANSPORT);
             }
-            Ok((Upper::Udp, be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT)))
+            p.upper = Upper::Udp;
+            (p.src_port, p.dst_port) = (be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT));
         }
         PROTO_TCP => {
             // RFC 3128 2: the first fragment of a TCP segment holds the whole header.
             let flags = tcp_flags(b).ok_or(BAD_TRANSPORT)?;
-            Ok((Upper::Tcp { flags }, be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT)))
+            p.upper = Upper::Tcp { flags };
+            (p.src_port, p.dst_port) = (be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT));
         }
         _ => {
-            let id = be16(h, icmp::IDENT);
-            match h[icmp::TYPE] {
-                icmp::V4_ECHO_REQUEST => Ok((Upper::Echo { request: true }, 0, id)),
-                icmp::V4_ECHO_REPLY => Ok((Upper::Echo { request: false }, 0, id)),
+            p.upper = match h[icmp::TYPE] {
+                icmp::V4_ECHO_REQUEST => Upper::Echo { request: true },
+                icmp::V4_ECHO_REPLY => Upper::Echo { request: false },
                 icmp::V4_DST_UNREACHABLE | icmp::V4_TIME_EXCEEDED | icmp::V4_PARAM_PROBLEM => {
                     // RFC 7915 4.2: an error that is itself a fragment cannot be looked into.
-                    if whole {
-                        Ok((Upper::Error, 0, 0))
-                    } else {
-                        Err(Refusal::silent(DropReason::Nat64Fragment))
+                    if !whole {
+                        return Err(Refusal::silent(DropReason::Nat64Fragment));
                     }
+                    Upper::Error
                 }
                 // RFC 7915 4.2: information, timestamp, address mask, router discovery, redirect, source
                 // quench and unknown types are dropped.
-                _ => Err(Refusal::silent(DropReason::Nat64IcmpType)),
+                _ => return Err(Refusal::silent(DropReason::Nat64IcmpType)),
+            };
+            if p.upper != Upper::Error {
+                p.dst_port = be16(h, icmp::IDENT);
             }
         }
     }
+    Ok(())
 }
 
 /// RFC 7915 4.1: options are skipped, but a source route that has not run out is refused.
@@ -262,8 +257,8 @@ pub(crate) fn rewrite<F: Frame>(
     put16(h, ipv6::PAYLOAD_LEN, payload);
     h[ipv6::NEXT_HEADER] = if with_fragment_header { next_header::FRAGMENT } else { protocol };
     h[ipv6::HOP_LIMIT] = ttl;
-    h[ipv6::SRC..ipv6::SRC + 16].copy_from_slice(&to.src.octets());
-    h[ipv6::DST..ipv6::DST + 16].copy_from_slice(&to.dst.octets());
+    h[ipv6::SRC..ipv6::SRC + 16].copy_from_slice(&to.src.to_be_bytes());
+    h[ipv6::DST..ipv6::DST + 16].copy_from_slice(&to.dst.to_be_bytes());
     if with_fragment_header {
         // RFC 7915 4.1: the Identification is that of IPv4 with 16 zero bits before it.
         let f = p.fragment.unwrap_or(Frag { offset: 0, more: false, id: u32::from(p.id) });
@@ -293,7 +288,8 @@ fn zero_checksum(upper: &[u8], p: &In4, to: &To6, policy: UdpZero) -> Result<u16
         UdpZero::Compute => {
             let octets = be16(upper, udp::LENGTH);
             let covered = upper.get(..usize::from(octets)).ok_or(DropReason::Nat64BadTransport)?;
-            let pseudo = checksum::pseudo6(to.src, to.dst, PROTO_UDP, u32::from(octets));
+            let (src, dst) = (Ipv6Addr::from_bits(to.src), Ipv6Addr::from_bits(to.dst));
+            let pseudo = checksum::pseudo6(src, dst, PROTO_UDP, u32::from(octets));
             // The checksum field itself holds zero.
             Ok(match !checksum::fold(checksum::sum(covered, pseudo)) {
                 0 => 0xffff,

@@ -9,14 +9,15 @@ use super::{DF_CLEAR_OCTETS, DfPolicy, Frag, Policy, Refusal, Tell, Upper, adjus
 use causeway_core::{DropReason, Frame, Packet};
 use causeway_wire::ipv6::{self, next_header};
 use causeway_wire::l4::{self, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp, tcp, udp};
-use causeway_wire::{be16, checksum, ethernet, ipv4, put16};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use causeway_wire::{be16, checksum, ethernet, ipv4, put16, put32};
+use std::net::Ipv4Addr;
 
-/// An IPv6 packet, as far as its translation needs it.
-#[derive(Debug, Clone, Copy)]
+/// An IPv6 packet, as far as its translation needs it. Addresses are numbers, because an `Ipv6Addr` is
+/// octets without alignment, which the compiler moves in pieces.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct In6 {
-    pub(crate) src: Ipv6Addr,
-    pub(crate) dst: Ipv6Addr,
+    pub(crate) src: u128,
+    pub(crate) dst: u128,
     /// Where the upper layer begins, behind all extension headers.
     pub(crate) l4: usize,
     pub(crate) traffic_class: u8,
@@ -33,8 +34,8 @@ pub(crate) struct In6 {
 /// What the IPv4 side of a packet is to say.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct To4 {
-    pub(crate) src: Ipv4Addr,
-    pub(crate) dst: Ipv4Addr,
+    pub(crate) src: u32,
+    pub(crate) dst: u32,
     /// Source port, or identifier of an echo.
     pub(crate) port: u16,
     /// What the transport checksum gains from the change of addresses and port. For an echo, what it gains
@@ -47,49 +48,50 @@ pub(crate) struct To4 {
 const TRUNCATED: Refusal = Refusal::silent(DropReason::Ip6Truncated);
 const BAD_TRANSPORT: Refusal = Refusal::silent(DropReason::Nat64BadTransport);
 
-/// Reads an IPv6 packet. Its frame has exactly the octets of the packet.
+/// Reads an IPv6 packet into `p`, which is all default. Its frame has exactly the octets of the packet.
+///
+/// In place, because a result this large would be copied through memory right after it was written in
+/// pieces, which stalls.
 #[inline(always)]
-pub(crate) fn parse<F: Frame>(packet: &Packet<F>) -> Result<In6, Refusal> {
+pub(crate) fn parse<F: Frame>(packet: &Packet<F>, p: &mut In6) -> Result<(), Refusal> {
     let b = packet.bytes();
     let Some(h) = b.first_chunk::<{ ipv6::HEADER }>() else { return Err(TRUNCATED) };
     if h[0] >> 4 != 6 || b.len() != ipv6::HEADER + usize::from(be16(h, ipv6::PAYLOAD_LEN)) {
         return Err(TRUNCATED);
     }
     let next = h[ipv6::NEXT_HEADER];
-    let (protocol, at, fragment) = if matches!(next, PROTO_UDP | PROTO_TCP | PROTO_ICMPV6) {
-        (next, ipv6::HEADER, None)
-    } else {
-        walk(b, next)?
-    };
-    let mut p = In6 {
-        src: ipv6::addr(h, ipv6::SRC),
-        dst: ipv6::addr(h, ipv6::DST),
-        l4: at,
-        traffic_class: (h[0] << 4) | (h[1] >> 4),
-        hop_limit: h[ipv6::HOP_LIMIT],
-        protocol,
-        fragment,
-        upper: Upper::Later,
-        src_port: 0,
-        dst_port: 0,
-    };
+    p.src = addr(h, ipv6::SRC);
+    p.dst = addr(h, ipv6::DST);
+    p.traffic_class = (h[0] << 4) | (h[1] >> 4);
+    p.hop_limit = h[ipv6::HOP_LIMIT];
+    p.protocol = next;
+    p.l4 = ipv6::HEADER;
+    if !matches!(next, PROTO_UDP | PROTO_TCP | PROTO_ICMPV6) {
+        walk(b, next, p)?;
+    }
     // RFC 8200 3: a node that forwards discards what would leave with a hop limit of zero.
     if p.hop_limit <= 1 && !packet.meta.hop_done {
         return Err(Refusal { reason: DropReason::HopLimit, tell: Tell::TimeExceeded });
     }
-    if fragment.is_some_and(|f| f.offset != 0) {
-        return Ok(p);
+    if p.fragment.is_some_and(|f| f.offset != 0) {
+        return Ok(());
     }
-    let whole = fragment.is_none_or(Frag::is_atomic);
-    (p.upper, p.src_port, p.dst_port) = upper(&b[at..], protocol, whole)?;
-    Ok(p)
+    let whole = p.fragment.is_none_or(Frag::is_atomic);
+    upper(&b[p.l4..], whole, p)
+}
+
+/// The address at `at`, as a number.
+#[inline(always)]
+fn addr(h: &[u8; ipv6::HEADER], at: usize) -> u128 {
+    let half = |at: usize| h[at..at + 8].try_into().map_or(0, u64::from_be_bytes);
+    u128::from(half(at)) << 64 | u128::from(half(at + 8))
 }
 
 /// Reads the upper-layer header; `whole` if the packet is no fragment, so that lengths can be checked.
 #[inline(always)]
-fn upper(b: &[u8], protocol: u8, whole: bool) -> Result<(Upper, u16, u16), Refusal> {
+fn upper(b: &[u8], whole: bool, p: &mut In6) -> Result<(), Refusal> {
     let Some(h) = b.first_chunk::<8>() else { return Err(BAD_TRANSPORT) };
-    match protocol {
+    match p.protocol {
         PROTO_UDP => {
             let octets = usize::from(be16(h, udp::LENGTH));
             if whole && (octets < udp::HEADER || octets > b.len()) {
@@ -99,26 +101,31 @@ fn upper(b: &[u8], protocol: u8, whole: bool) -> Result<(Upper, u16, u16), Refus
             if be16(h, udp::CHECKSUM) == 0 {
                 return Err(Refusal::silent(DropReason::Nat64ZeroChecksum));
             }
-            Ok((Upper::Udp, be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT)))
+            p.upper = Upper::Udp;
+            (p.src_port, p.dst_port) = (be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT));
         }
         PROTO_TCP => {
             // RFC 3128 2: the first fragment of a TCP segment holds the whole header.
             let flags = tcp_flags(b).ok_or(BAD_TRANSPORT)?;
-            Ok((Upper::Tcp { flags }, be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT)))
+            p.upper = Upper::Tcp { flags };
+            (p.src_port, p.dst_port) = (be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT));
         }
         _ => {
-            let id = be16(h, icmp::IDENT);
-            match h[icmp::TYPE] {
-                icmp::V6_ECHO_REQUEST => Ok((Upper::Echo { request: true }, id, 0)),
-                icmp::V6_ECHO_REPLY => Ok((Upper::Echo { request: false }, id, 0)),
+            p.upper = match h[icmp::TYPE] {
+                icmp::V6_ECHO_REQUEST => Upper::Echo { request: true },
+                icmp::V6_ECHO_REPLY => Upper::Echo { request: false },
                 // RFC 4443 2.4(c): errors fit the lowest MTU, so none is ever fragmented.
-                1..=127 if !whole => Err(Refusal::silent(DropReason::Nat64Fragment)),
-                1..=127 => Ok((Upper::Error, 0, 0)),
+                1..=127 if !whole => return Err(Refusal::silent(DropReason::Nat64Fragment)),
+                1..=127 => Upper::Error,
                 // RFC 7915 5.2: neighbour discovery, MLD and other informational messages are dropped.
-                _ => Err(Refusal::silent(DropReason::Nat64IcmpType)),
+                _ => return Err(Refusal::silent(DropReason::Nat64IcmpType)),
+            };
+            if p.upper != Upper::Error {
+                p.src_port = be16(h, icmp::IDENT);
             }
         }
     }
+    Ok(())
 }
 
 /// The control bits of the TCP header at the start of `b`, if the header is there in full.
@@ -132,7 +139,7 @@ pub(crate) fn tcp_flags(b: &[u8]) -> Option<u8> {
 /// Steps over extension headers (RFC 7915 5.1): hop-by-hop options, destination options and Routing
 /// headers without segments left are skipped, and a Fragment header is read.
 #[cold]
-fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
+fn walk(b: &[u8], next: u8, p: &mut In6) -> Result<(), Refusal> {
     let w = ipv6::walk(b, next).map_err(|_| Refusal::silent(DropReason::Ip6BadExtension))?;
     // RFC 7915 5.1: a Routing header with segments left is answered with a Parameter Problem that
     // points at the segments-left field.
@@ -147,7 +154,6 @@ fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
     if w.at > b.len() {
         return Err(TRUNCATED);
     }
-    let fragment = w.fragment.map(|f| Frag { offset: f.offset, more: f.more, id: f.id });
     // RFC 8200 4.5: all fragments but the last carry a multiple of eight octets of the fragmentable part,
     // which begins behind the Fragment header; and the whole stays within 65,535 octets.
     if let Some(f) = w.fragment {
@@ -162,7 +168,10 @@ fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
             return Err(Refusal::silent(DropReason::Nat64Fragment));
         }
     }
-    Ok((w.protocol, w.at, fragment))
+    p.protocol = w.protocol;
+    p.l4 = w.at;
+    p.fragment = w.fragment.map(|f| Frag { offset: f.offset, more: f.more, id: f.id });
+    Ok(())
 }
 
 /// True if the chain from the fixed header to `end` holds an authentication header. The chain was walked
@@ -241,11 +250,11 @@ pub(crate) fn rewrite<F: Frame>(
         frag,
         ttl: hop_limit,
         protocol,
-        src: to.src,
-        dst: to.dst,
+        src: Ipv4Addr::from_bits(to.src),
+        dst: Ipv4Addr::from_bits(to.dst),
     };
     let b = packet.frame.bytes_mut().first_chunk_mut::<{ ipv4::HEADER }>().ok_or(DropReason::Ip6Truncated)?;
-    *b = head.octets();
+    head.write(b);
     let m = &mut packet.meta;
     m.ethertype = ethernet::ETHERTYPE_IPV4;
     m.protocol = protocol;
@@ -290,19 +299,26 @@ pub(crate) struct Head4 {
 }
 
 impl Head4 {
-    /// The header with its checksum, made from the fields without reading the octets back.
+    /// Writes the header with its checksum, which is made from the fields without reading the octets back.
     #[inline(always)]
-    pub(crate) fn octets(&self) -> [u8; ipv4::HEADER] {
+    pub(crate) fn write(&self, b: &mut [u8; ipv4::HEADER]) {
         let (src, dst) = (self.src.to_bits(), self.dst.to_bits());
         let w0 = 0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.octets);
         let w1 = u32::from(self.id) << 16 | u32::from(self.frag);
         let w2 = u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16;
         let sum = u64::from(w0) + u64::from(w1) + u64::from(w2) + u64::from(src) + u64::from(dst);
         let w2 = w2 | u32::from(!checksum::fold(sum));
-        let mut b = [0u8; ipv4::HEADER];
-        for (at, w) in [w0, w1, w2, src, dst].into_iter().enumerate() {
-            b[at * 4..at * 4 + 4].copy_from_slice(&w.to_be_bytes());
-        }
+        put32(b, 0, w0);
+        put32(b, 4, w1);
+        put32(b, 8, w2);
+        put32(b, 12, src);
+        put32(b, 16, dst);
+    }
+
+    /// The header in an array of its own.
+    pub(crate) fn octets(&self) -> [u8; ipv4::HEADER] {
+        let mut b = [0; ipv4::HEADER];
+        self.write(&mut b);
         b
     }
 }

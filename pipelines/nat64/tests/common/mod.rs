@@ -45,6 +45,7 @@ pub(crate) struct Gateway {
 pub(crate) enum Fate {
     Sent(Vec<u8>, Egress),
     Dropped(DropReason),
+    Held,
     Other(String),
 }
 
@@ -62,7 +63,7 @@ impl Fate {
         match self {
             Self::Dropped(r) => r,
             Self::Sent(b, _) => panic!("sent {}", describe(&b)),
-            Self::Other(o) => panic!("{o}"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -99,13 +100,15 @@ impl Gateway {
         let mut verdicts = vec![Verdict::Consume; list.len()];
         let guard = self.worker.enter();
         let mut ctx = self.rig.ctx();
+        self.nat.poll(&mut ctx, &guard);
         if six {
             self.nat.v6_to_v4(&mut ctx, &guard, &mut list, &mut verdicts);
         } else {
             self.nat.v4_to_v6(&mut ctx, &guard, &mut list, &mut verdicts);
         }
         let mut fates = Vec::new();
-        for (packet, verdict) in list.iter_mut().zip(&mut verdicts) {
+        for (mut packet, mut verdict) in list.drain(..).zip(verdicts) {
+            let (packet, verdict) = (&mut packet, &mut verdict);
             if *verdict == Verdict::Again(Class::Nat64Out) {
                 packet.meta.again += 1;
                 check_packet(packet.bytes()).unwrap();
@@ -122,6 +125,10 @@ impl Gateway {
                     Fate::Sent(packet.frame.bytes().to_vec(), egress)
                 }
                 Verdict::Drop(reason) => Fate::Dropped(reason),
+                Verdict::Held => {
+                    self.nat.hold(&mut ctx, &guard, packet.clone());
+                    Fate::Held
+                }
                 other => Fate::Other(format!("{other:?}")),
             });
         }
@@ -155,8 +162,8 @@ impl Gateway {
     pub(crate) fn sweep(&mut self) {
         for _ in 0..4 {
             let guard = self.worker.enter();
-            let ctx = self.rig.ctx();
-            self.nat.sweep(&ctx, &guard, 1 << 20);
+            let mut ctx = self.rig.ctx();
+            self.nat.sweep(&mut ctx, &guard, 1 << 20);
         }
     }
 

@@ -155,6 +155,7 @@ fn rfc4861_7_1_1_solicitations_that_are_not_valid() {
             ns_with(&[1, 1, 2, 0, 0, 0, 0, 9, 14, 0]),
             NdMalformed,
         ),
+        drop("unknown option of length zero", ns_with(&[14, 0, 0, 0, 0, 0, 0, 0]), NdMalformed),
         drop("option cut", ns_with(&[1, 2, 2, 0, 0, 0, 0, 9]), NdMalformed),
         drop("option of one octet", ns_with(&[1]), NdMalformed),
         drop("link-layer address of a group", ns_with(&[1, 1, 3, 0, 0, 0, 0, 9]), NdMalformed),
@@ -575,6 +576,24 @@ fn rfc4861_7_2_3_who_asks_us_is_known_and_stale() {
         let _ = g.local("uplink0", &arp_request(mac(1), off, "192.0.2.2"));
         assert_eq!(g.resolve("uplink0", off), Resolution::Hold, "{off}");
     }
+}
+
+#[test]
+fn rfc5227_2_6_an_arp_reply_answers_if_we_asked_and_else_only_corrects() {
+    let mut g = Gate::new(Config::default());
+    assert_eq!(g.send("uplink0", "192.0.2.1", b"x"), Resolution::Hold);
+    g.rig.sent();
+    let reply = |from| arp_reply(mac(from), "192.0.2.1", UPLINK_MAC, "192.0.2.2");
+    let mut packet = g.rig.packet("uplink0", &reply(1));
+    packet.meta.l2_group = true;
+    let verdict = g.n.local(&mut g.rig.ctx(), &mut g.errors, &mut packet);
+    assert_eq!((verdict, state_of(&g)), (Verdict::Consume, vec![Reachability::Reachable]));
+    // Nobody asked: believed, but to be confirmed.
+    assert_eq!(g.local("uplink0", &reply(2)).0, Verdict::Consume);
+    assert_eq!(state_of(&g), [Reachability::Stale]);
+    assert_eq!(g.resolve("uplink0", "192.0.2.1"), Resolution::Ready(mac(2)));
+    assert_eq!(g.local("uplink0", &reply(2)).0, Verdict::Consume);
+    assert_eq!(state_of(&g), [Reachability::Stale]);
 }
 
 #[test]

@@ -44,7 +44,10 @@ impl Gate {
         rig.source = HeapSource::new(1_000_000);
         rig.worker = (worker, shared.workers());
         let n = Neighbors::new(&config, shared, worker, &rig.interfaces).unwrap();
-        Self { rig, n, errors: Recorder::default() }
+        let mut gate = Self { rig, n, errors: Recorder::default() };
+        // Brings the timers to the present, as a worker's first loop does.
+        gate.tick();
+        gate
     }
 
     pub(crate) fn resolve(&mut self, interface: &str, via: &str) -> Resolution {
@@ -466,6 +469,105 @@ fn a_full_table_gives_the_place_of_a_neighbour_that_is_not_in_use() {
     for n in 1..4 {
         assert_eq!(g.resolve("tenant0", &vm(n)), Resolution::Ready(mac(n as u8)));
     }
+}
+
+#[test]
+fn a_full_gateway_takes_the_place_from_the_network_that_has_most() {
+    let config = Config { capacity: 6, per_interface: 5, ..Config::default() };
+    let mut g = Gate::new(config);
+    let vm = |n: u32| format!("2001:db8:64::1:{n:x}");
+    for n in 0..5 {
+        g.known(&vm(n), mac(n as u8));
+    }
+    g.pass(Duration::from_secs(46));
+    let other = |n: u32| format!("2001:db8:65::1:{n:x}");
+    for n in 0..3 {
+        let who = other(n);
+        assert_eq!(g.send("tenant1", &who, b"x"), Resolution::Hold);
+        let na = ip6(who.as_str(), "fe80::1").na(who.as_str(), false, true, true, Some(mac(7)));
+        assert_eq!(g.local("tenant1", &na).0, Verdict::Consume);
+        g.rig.sent();
+        assert_eq!(g.resolve("tenant1", &who), Resolution::Ready(mac(7)));
+        assert_eq!(g.listed().len(), 6);
+    }
+    // Its limit is reached too, whatever room there is elsewhere.
+    let of =
+        |g: &Gate, id| g.listed().iter().filter(|n| n.link.interface(&g.rig.interfaces) == Some(id)).count();
+    assert_eq!((of(&g, IfId(0)), of(&g, IfId(2))), (3, 3));
+    g.n.table.check();
+}
+
+#[test]
+fn rfc6583_7_1_a_former_neighbour_has_a_rate_of_its_own() {
+    let mut g = Gate::new(Config { resolutions_burst: 20, ..Config::default() });
+    g.known(VM1, mac(9));
+    let slot = g.n.table.find(&g.key(VM1), g.n.shared.hash(&g.key(VM1))).unwrap();
+    g.n.forget(&g.rig.counters, slot);
+    for n in 0..100 {
+        let _ = g.send("tenant0", &format!("2001:db8:64::f:{n:x}"), &data(0));
+    }
+    assert_eq!(g.rig.sent().len(), 19);
+    let _ = g.send("tenant0", VM1, &data(0));
+    assert_eq!(g.rig.sent().len(), 1);
+}
+
+#[test]
+fn addresses_that_were_given_up_make_room_for_new_ones() {
+    let config = Config {
+        incomplete: 8,
+        incomplete_per_interface: 8,
+        failed_time: Duration::from_secs(60),
+        ..Config::default()
+    };
+    let mut g = Gate::new(config);
+    let dead = |n: u32| format!("2001:db8:64::f:{n:x}");
+    for n in 0..6 {
+        let _ = g.send("tenant0", &dead(n), &data(0));
+    }
+    g.pass(Duration::from_secs(4));
+    assert_eq!(g.n.table.failed(), 6);
+    for n in 6..12 {
+        let _ = g.send("tenant0", &dead(n), &data(0));
+    }
+    assert_eq!((g.rig.sent().len(), g.n.table.failed(), g.n.table.total().incomplete), (6, 2, 6));
+    // The oldest went first: asked for again, it is a new one; the newest is still known to be dead.
+    g.pass(Duration::from_secs(4));
+    let _ = g.send("tenant0", &dead(11), &data(0));
+    assert!(g.rig.sent().is_empty());
+    let _ = g.send("tenant0", &dead(0), &data(0));
+    assert_eq!(g.rig.sent().len(), 1);
+}
+
+#[test]
+fn a_neighbour_that_made_itself_known_is_told_of_once_it_is_confirmed() {
+    let mut g = Gate::new(Config::default());
+    let ns = |from| ip6(VM1, "2001:db8:64::1").ns("2001:db8:64::1", Some(mac(from)));
+    let _ = g.local("tenant0", &ns(9));
+    let _ = g.local("tenant0", &ns(8));
+    assert!(g.rig.take_events().is_empty());
+    let event = |mac| Event::NeighborResolved { interface: IfId(0), address: VM1.parse().unwrap(), mac };
+    assert_eq!(g.answer(VM1, mac(8)), Verdict::Consume);
+    assert_eq!(g.rig.take_events(), [event(mac(8))]);
+    assert_eq!(g.answer(VM1, mac(8)), Verdict::Consume);
+    assert!(g.rig.take_events().is_empty());
+    // From then on a move is news.
+    let _ = g.local("tenant0", &ns(7));
+    assert_eq!(g.rig.take_events(), [event(mac(7))]);
+}
+
+#[test]
+fn only_use_since_it_became_stale_has_a_neighbour_probed() {
+    let mut g = Gate::new(Config::default());
+    g.known(VM1, mac(9));
+    while g.listed()[0].state != Reachability::Stale {
+        g.pass(Duration::from_millis(10));
+    }
+    // Used, and confirmed before anybody looked.
+    assert_eq!(g.resolve("tenant0", VM1), Resolution::Ready(mac(9)));
+    assert_eq!(g.answer(VM1, mac(9)), Verdict::Consume);
+    assert_eq!(g.listed()[0].state, Reachability::Reachable);
+    assert!(g.pass(Duration::from_secs(70)).is_empty());
+    assert_eq!(g.listed()[0].state, Reachability::Stale);
 }
 
 #[test]

@@ -1,0 +1,344 @@
+//! Fragments through stateful NAT64 (RFC 6146 3.4, RFC 7915 4.1, 5.1.1).
+
+mod common;
+
+use causeway_core::{DropReason, Duration};
+use causeway_nat64::{Options, Timeouts};
+use causeway_testkit::{check_packet, fragments4, fragments6, ip4, ip6, reassemble, tcp};
+use common::*;
+use std::net::Ipv4Addr;
+
+/// Hands the fragments over one by one; gives everything that left, in order.
+fn through(g: &mut Gateway, ingress: &str, parts: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let six = ingress == "tenant0";
+    let mut left = Vec::new();
+    for p in parts {
+        for fate in g.vector(ingress, std::slice::from_ref(p), six) {
+            if let Fate::Sent(b, _) = fate {
+                left.push(b);
+            }
+        }
+        left.extend(g.rig.sent().into_iter().map(|l| l.octets));
+    }
+    left
+}
+
+/// All orders of a few things.
+fn orders(n: usize) -> Vec<Vec<usize>> {
+    if n == 0 {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for o in orders(n - 1) {
+        for at in 0..n {
+            let mut o = o.clone();
+            o.insert(at, n - 1);
+            all.push(o);
+        }
+    }
+    all
+}
+
+fn payload(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i * 7 + i / 256) as u8).collect()
+}
+
+/// What the host sends, by protocol, and what it is as IPv4 from this pool address and port.
+fn packets(protocol: u8, n: usize) -> (Vec<u8>, impl Fn((Ipv4Addr, u16)) -> Vec<u8>) {
+    let data = payload(n);
+    let six = ip6(VM1, SERVER6);
+    let whole = match protocol {
+        17 => six.udp(4000, 53, &data),
+        6 => six.tcp(&tcp(4000, 53).syn().payload(&data)),
+        _ => six.echo_request(4000, 3, &data),
+    };
+    let four = move |out: (Ipv4Addr, u16)| {
+        let b = ip4(out.0, SERVER).ttl(63).df(false);
+        match protocol {
+            17 => b.udp(out.1, 53, &data),
+            6 => b.tcp(&tcp(out.1, 53).syn().payload(&data)),
+            _ => b.echo_request(out.1, 3, &data),
+        }
+    };
+    (whole, four)
+}
+
+fn port_of(whole: &[u8]) -> (Ipv4Addr, u16) {
+    let at = if whole[9] == 1 { 24 } else { 20 };
+    (
+        Ipv4Addr::new(whole[12], whole[13], whole[14], whole[15]),
+        u16::from_be_bytes([whole[at], whole[at + 1]]),
+    )
+}
+
+#[test]
+fn rfc6146_3_4_fragments_to_ipv4_in_every_order() {
+    for protocol in [17, 6, 1] {
+        for order in orders(4) {
+            let mut g = Gateway::lab();
+            let (whole, want) = packets(protocol, 4000);
+            let parts = fragments6(&whole, 1280, 0x0003_1234);
+            assert_eq!(parts.len(), 4);
+            let parts: Vec<_> = order.iter().map(|n| parts[*n].clone()).collect();
+            let left = through(&mut g, "tenant0", &parts);
+            assert_eq!(left.len(), 4, "{protocol} {order:?}");
+            assert!(left.iter().all(|p| p[4..6] == [0x12, 0x34] && p[6] & 0x40 == 0));
+            let got = reassemble(&left).unwrap();
+            check_packet(&got).unwrap();
+            let mut want = want(port_of(&got));
+            // The Identification is the fragments', and so is the header checksum.
+            want[4..6].copy_from_slice(&got[4..6]);
+            want[10..12].copy_from_slice(&got[10..12]);
+            assert_eq!(got, want, "{protocol} {order:?}");
+            assert_eq!(g.nat.held(), 0);
+            g.rig.assert_counted(&[
+                ("nat64-v6-to-v4", 4),
+                ("nat64-sessions-created", 1),
+                ("nat64-mappings-created", 1),
+            ]);
+        }
+    }
+}
+
+#[test]
+fn rfc6146_3_4_fragments_to_ipv6_in_every_order() {
+    for protocol in [17u8, 6, 1] {
+        for order in orders(4) {
+            let mut g = Gateway::lab();
+            let (first, _) = packets(protocol, 10);
+            let out = g.open(&first);
+            let data = payload(5000);
+            let b = ip4(SERVER, out.0).df(false);
+            let whole = match protocol {
+                17 => b.udp(53, out.1, &data),
+                6 => b.tcp(&tcp(53, out.1).syn().ack(1).payload(&data)),
+                _ => b.echo_reply(out.1, 3, &data),
+            };
+            // Fragments of IPv4 that are larger than 1280 octets as IPv6: they are cut once more.
+            let parts = fragments4(&whole, 1500, 0xbeef);
+            assert_eq!(parts.len(), 4);
+            let parts: Vec<_> = order.iter().map(|n| parts[*n].clone()).collect();
+            let left = through(&mut g, "uplink0", &parts);
+            assert!(left.iter().all(|p| p.len() <= 1280 && p[6] == 44 && p[44..48] == [0, 0, 0xbe, 0xef]));
+            let got = reassemble(&left).unwrap();
+            check_packet(&got).unwrap();
+            let six = ip6(SERVER6, VM1).hop_limit(63);
+            let want = match protocol {
+                17 => six.udp(53, 4000, &data),
+                6 => six.tcp(&tcp(53, 4000).syn().ack(1).payload(&data)),
+                _ => six.echo_reply(4000, 3, &data),
+            };
+            assert_eq!(got, want, "{protocol} {order:?}");
+            assert_eq!(g.nat.held(), 0);
+        }
+    }
+}
+
+#[test]
+fn fragments_of_one_vector_find_each_other() {
+    for protocol in [17, 6, 1] {
+        let mut g = Gateway::lab();
+        let (whole, _) = packets(protocol, 6000);
+        let mut parts = fragments6(&whole, 1280, 7);
+        parts.reverse();
+        let fates = g.vector("tenant0", &parts, true);
+        let mut left: Vec<Vec<u8>> =
+            fates.into_iter().filter_map(|f| if let Fate::Sent(b, _) = f { Some(b) } else { None }).collect();
+        left.extend(g.rig.sent().into_iter().map(|l| l.octets));
+        check_packet(&reassemble(&left).unwrap()).unwrap();
+        assert_eq!(g.nat.held(), 0);
+    }
+}
+
+#[test]
+fn a_ping_of_65000_octets_goes_there_and_back() {
+    let mut g = Gateway::lab();
+    let data = payload(65_000);
+    let parts = fragments6(&ip6(VM1, SERVER6).echo_request(77, 1, &data), 1500, 99);
+    let left = through(&mut g, "tenant0", &parts);
+    let got = reassemble(&left).unwrap();
+    check_packet(&got).unwrap();
+    let out = port_of(&got);
+    let reply = ip4(SERVER, out.0).df(false).echo_reply(out.1, 1, &data);
+    let mut left = through(&mut g, "uplink0", &fragments4(&reply, 1500, 5));
+    // The outbox does not hold all of it at once: the rest goes at the next polls.
+    for _ in 0..10 {
+        let guard = g.worker.enter();
+        g.nat.poll(&mut g.rig.ctx(), &guard);
+        drop(guard);
+        left.extend(g.rig.sent().into_iter().map(|l| l.octets));
+    }
+    assert_eq!(reassemble(&left).unwrap(), ip6(SERVER6, VM1).hop_limit(63).echo_reply(77, 1, &data));
+    assert_eq!(g.nat.held(), 0);
+}
+
+#[test]
+fn rfc6146_4_fragments_wait_two_seconds_at_least_and_then_end() {
+    let mut g = Gateway::lab();
+    let (whole, _) = packets(17, 3000);
+    let parts = fragments6(&whole, 1280, 7);
+    assert_eq!(g.six(&parts[1]), Fate::Held);
+    assert_eq!(g.six(&parts[2]), Fate::Held);
+    g.rig.advance(Duration::from_millis(1999));
+    poll(&mut g);
+    assert_eq!(g.nat.held(), 2);
+    g.rig.advance(Duration::from_millis(2));
+    poll(&mut g);
+    assert_eq!(g.nat.held(), 0);
+    g.rig.assert_counted(&[("drop.nat64-fragment-timeout", 2)]);
+    // The first alone is translated; what comes then waits for nobody it knows.
+    assert!(matches!(g.six(&parts[0]), Fate::Sent(..)));
+}
+
+fn poll(g: &mut Gateway) {
+    for _ in 0..200 {
+        let guard = g.worker.enter();
+        g.nat.poll(&mut g.rig.ctx(), &guard);
+    }
+}
+
+#[test]
+fn rfc5722_4_overlapping_fragments_spoil_their_packet() {
+    let mut g = Gateway::lab();
+    let (whole, _) = packets(17, 4000);
+    let parts = fragments6(&whole, 1280, 7);
+    assert!(matches!(g.six(&parts[0]), Fate::Sent(..)));
+    assert!(matches!(g.six(&parts[1]), Fate::Sent(..)));
+    // One that begins eight octets before the end of another.
+    let from = u16::try_from((1280 - 48) / 8 - 1).unwrap();
+    let overlap = ip6(VM1, SERVER6).fragment(from, true, 7).raw(17, &[0; 64]);
+    assert_eq!(g.six(&overlap).dropped(), DropReason::Nat64FragmentOverlap);
+    assert_eq!(g.six(&parts[2]).dropped(), DropReason::Nat64Fragment);
+    // The same fragment twice is an overlap too.
+    let again = fragments6(&whole, 1280, 8);
+    assert!(matches!(g.six(&again[0]), Fate::Sent(..)));
+    assert_eq!(g.six(&again[0]).dropped(), DropReason::Nat64FragmentOverlap);
+    // What waits goes with it.
+    let waiting = fragments6(&whole, 1280, 9);
+    assert_eq!(g.six(&waiting[1]), Fate::Held);
+    assert_eq!(g.six(&waiting[1]).dropped(), DropReason::Nat64FragmentOverlap);
+    assert_eq!(g.nat.held(), 0);
+}
+
+#[test]
+fn a_second_end_or_octets_behind_the_end_spoil_the_packet() {
+    let mut g = Gateway::lab();
+    let part = |offset, more, n, id| ip6(VM1, SERVER6).fragment(offset, more, id).raw(17, &vec![1; n]);
+    assert_eq!(g.six(&part(10, false, 20, 1)), Fate::Held);
+    assert_eq!(g.six(&part(20, false, 20, 1)).dropped(), DropReason::Nat64FragmentOverlap);
+    assert_eq!(g.six(&part(10, false, 20, 2)), Fate::Held);
+    assert_eq!(g.six(&part(20, true, 16, 2)).dropped(), DropReason::Nat64FragmentOverlap);
+    assert_eq!(g.six(&part(10, true, 64, 3)), Fate::Held);
+    assert_eq!(g.six(&part(4, false, 9, 3)).dropped(), DropReason::Nat64FragmentOverlap);
+    assert_eq!(g.nat.held(), 0);
+}
+
+#[test]
+fn rfc1858_3_and_rfc3128_2_tiny_fragments_are_dropped() {
+    let mut g = Gateway::lab();
+    let (segment, _) = packets(6, 100);
+    let out = g.open(&segment);
+    // The ports alone, without the control bits.
+    let tiny = ip6(VM1, SERVER6).fragment(0, true, 1).raw(6, &segment[40..56]);
+    assert_eq!(g.six(&tiny).dropped(), DropReason::Nat64BadTransport);
+    let tiny = ip4(SERVER, out.0).fragment(0, true).raw(6, &segment[40..56]);
+    assert_eq!(g.four(&tiny).dropped(), DropReason::Nat64BadTransport);
+    // A second fragment that would rewrite them.
+    let inside = ip4(SERVER, out.0).fragment(1, true).raw(6, &[0; 16]);
+    assert_eq!(g.four(&inside).dropped(), DropReason::Nat64Fragment);
+}
+
+#[test]
+fn rfc8200_4_5_lengths_that_no_fragment_has() {
+    let mut g = Gateway::lab();
+    let odd = ip6(VM1, SERVER6).fragment(0, true, 1).raw(17, &[0; 21]);
+    assert_eq!(g.six(&odd).dropped(), DropReason::Nat64Fragment);
+    let beyond = ip6(VM1, SERVER6).fragment(8191, false, 1).raw(17, &[0; 16]);
+    assert_eq!(g.six(&beyond).dropped(), DropReason::Nat64Fragment);
+    let beyond = ip4(SERVER, "203.0.113.1").fragment(8191, false).raw(17, &[0; 16]);
+    assert_eq!(g.four(&beyond).dropped(), DropReason::Nat64Fragment);
+    let odd = ip4(SERVER, "203.0.113.1").fragment(0, true).raw(17, &[0; 21]);
+    assert_eq!(g.four(&odd).dropped(), DropReason::Nat64Fragment);
+}
+
+#[test]
+fn rfc7915_4_5_fragmented_udp_without_checksum_is_dropped_with_all_its_parts() {
+    let mut g = Gateway::lab();
+    let (first, _) = packets(17, 10);
+    let out = g.open(&first);
+    let whole = ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &payload(3000));
+    let parts = fragments4(&whole, 1280, 1);
+    assert_eq!(g.four(&parts[1]), Fate::Held);
+    assert_eq!(g.four(&parts[0]).dropped(), DropReason::Nat64Fragment);
+    assert_eq!(g.nat.held(), 0);
+    assert_eq!(g.four(&parts[2]).dropped(), DropReason::Nat64Fragment);
+}
+
+#[test]
+fn a_first_fragment_that_gets_no_session_takes_its_packet_along() {
+    let mut g = Gateway::lab();
+    let parts = fragments4(&ip4(SERVER, "203.0.113.1").df(false).udp(53, 9, &payload(3000)), 1280, 1);
+    assert_eq!(g.four(&parts[1]), Fate::Held);
+    assert_eq!(g.four(&parts[0]).dropped(), DropReason::Nat64NoBib);
+    assert_eq!(g.four(&parts[2]).dropped(), DropReason::Nat64Fragment);
+    assert_eq!(g.nat.held(), 0);
+    g.rig.assert_counted(&[("drop.nat64-fragment", 1)]);
+}
+
+#[test]
+fn waiting_is_bounded_in_number() {
+    let mut g = Gateway::with(Options {
+        timeouts: Timeouts { fragment: Duration::from_secs(30), ..Timeouts::default() },
+        ..options()
+    });
+    let later = |id, n: u16| ip6(VM1, SERVER6).fragment(100 + n, true, id).raw(17, &[1; 8]);
+    // Of one packet.
+    let mut held = 0;
+    for n in 0..200 {
+        match g.six(&later(1, n)) {
+            Fate::Held => held += 1,
+            other => assert_eq!(other.dropped(), DropReason::Nat64FragmentFull),
+        }
+    }
+    assert_eq!((held, g.nat.held()), (64, 64));
+    // Of all.
+    for id in 2..2000 {
+        let _ = g.six(&later(id, 0));
+    }
+    assert!(g.nat.held() <= 256, "{}", g.nat.held());
+    // Whoever comes now still gets through, if in order.
+    let (whole, _) = packets(17, 3000);
+    for p in fragments6(&whole, 1280, 0xabcdef) {
+        assert!(matches!(g.six(&p), Fate::Sent(..)));
+    }
+    g.rig.advance(Duration::from_secs(31));
+    poll(&mut g);
+    assert_eq!(g.nat.held(), 0);
+}
+
+#[test]
+fn rfc6146_3_8_fragments_are_hairpinned_in_every_order() {
+    for order in orders(3) {
+        let mut g = Gateway::lab();
+        let b = g.open(&ip6(VM2, SERVER6).udp(7000, 53, b""));
+        let vm2 = g.nat.config().prefixes().get(0).unwrap().embed(b.0);
+        let data = payload(3000);
+        let parts = fragments6(&ip6(VM1, vm2).udp(4000, b.1, &data), 1280, 0x5555);
+        assert_eq!(parts.len(), 3);
+        let mut left = Vec::new();
+        for n in &order {
+            match g.six(&parts[*n]) {
+                Fate::Sent(b, _) => left.push(b),
+                Fate::Held => {}
+                other => panic!("{other:?}"),
+            }
+            left.extend(g.rig.sent().into_iter().map(|l| l.octets));
+        }
+        poll(&mut g);
+        left.extend(g.rig.sent().into_iter().map(|l| l.octets));
+        let got = reassemble(&left).unwrap_or_else(|e| panic!("{order:?}: {e}"));
+        check_packet(&got).unwrap();
+        assert_eq!(&got[got.len() - 3000..], &data);
+        assert_eq!(g.nat.held(), 0);
+    }
+}

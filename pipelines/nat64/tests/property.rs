@@ -1,0 +1,436 @@
+//! Random packets against the oracle, hostile frames, and random sequences against a model.
+
+mod common;
+
+use causeway_core::{DropReason, Duration, Frame, HeapFrame, Packet, Verdict};
+use causeway_nat64::rfc6146::tcp_fsm::{Event, Lifetime, Side, State};
+use causeway_nat64::{Options, Timeouts};
+use causeway_testkit::mutate::{hostile, samples};
+use causeway_testkit::nat64_oracle::{self, Flow};
+use causeway_testkit::{Ip6, check_packet, describe, fragments4, ip4, ip6, reassemble, tcp};
+use common::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+const PREFIXES: [&str; 6] = [
+    "2001:db8::/32",
+    "2001:db8:100::/40",
+    "2001:db8:122::/48",
+    "2001:db8:122:300::/56",
+    "2001:db8:122:344::/64",
+    "2001:db8:64:ff9b::/96",
+];
+
+#[derive(Debug, Clone)]
+struct Sample {
+    prefix: usize,
+    host: u64,
+    server: u32,
+    protocol: u8,
+    ports: (u16, u16),
+    class: u8,
+    hops: u8,
+    chain: Vec<u8>,
+    flags: u8,
+    data: Vec<u8>,
+    reply: Vec<u8>,
+    df: bool,
+    options: usize,
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let flow =
+        (0usize..6, any::<u64>(), 0x0100_0000u32..0x7f00_0000, prop_oneof![Just(6u8), Just(17), Just(1)]);
+    let header =
+        (any::<(u16, u16)>(), any::<u8>(), 2u8.., proptest::collection::vec(0u8..4, 0..3), any::<u8>());
+    let size = prop_oneof![0usize..64, 1180usize..1260, 0usize..1400];
+    let data = (size.clone(), size, any::<u8>()).prop_map(|(a, b, s)| {
+        let fill =
+            |n: usize, k: u8| (0..n).map(|i| (i as u8).wrapping_mul(k).wrapping_add(s)).collect::<Vec<u8>>();
+        (fill(a, 31), fill(b, 17))
+    });
+    (flow, header, data, any::<bool>(), 0usize..4).prop_map(
+        |(
+            (prefix, host, server, protocol),
+            (ports, class, hops, chain, flags),
+            (data, reply),
+            df,
+            options,
+        )| Sample {
+            prefix,
+            host,
+            server,
+            protocol,
+            ports,
+            class,
+            hops,
+            chain,
+            flags,
+            data,
+            reply,
+            df,
+            options,
+        },
+    )
+}
+
+/// Adds extension headers that are skipped.
+fn chained(mut b: Ip6, chain: &[u8]) -> Ip6 {
+    for (n, c) in chain.iter().enumerate() {
+        b = match c {
+            0 if n == 0 => b.hop_by_hop(&[1, 4, 0, 0, 0, 0]),
+            1 => b.routing(4, 0, &[0; 4]),
+            _ => b.dest_options(&[1, 4, 0, 0, 0, 0]),
+        };
+    }
+    b
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn every_translated_packet_equals_the_oracles(s in sample()) {
+        let mut g = Gateway::with(Options { prefixes: vec![PREFIXES[s.prefix].parse().unwrap()], ..options() });
+        let host6 = Ipv6Addr::from_bits(0x2001_0db8_0064_0000 << 64 | u128::from(s.host));
+        prop_assume!(!g.nat.config().prefixes().contains(host6) || s.prefix == 0);
+        // Under the /32 everything of the lab is under the prefix: take a host from elsewhere.
+        let host6 = if s.prefix == 0 { Ipv6Addr::from_bits(0x2001_0db9 << 96 | u128::from(s.host)) } else { host6 };
+        g.rig.routes = open_routes(&g);
+        let remote4 = Ipv4Addr::from_bits(s.server);
+        let remote6 = g.nat.config().prefixes().get(0).unwrap().embed(remote4);
+        let (hp, rp) = s.ports;
+        let b = chained(ip6(host6, remote6).traffic_class(s.class).hop_limit(s.hops), &s.chain);
+        let p = match s.protocol {
+            17 => b.udp(hp, rp, &s.data),
+            6 => b.tcp(&tcp(hp, rp).syn().payload(&s.data)),
+            _ => b.echo_request(hp, rp, &s.data),
+        };
+        let got = g.six(&p).sent();
+        check_packet(&got).map_err(|e| TestCaseError::fail(format!("{e}: {}", describe(&got))))?;
+        let at = if s.protocol == 1 { 24 } else { 20 };
+        let out = (Ipv4Addr::new(got[12], got[13], got[14], got[15]), u16::from_be_bytes([got[at], got[at + 1]]));
+        prop_assert!(g.nat.pool().contains(out.0) && out.1 >= 1024);
+        let rp = if s.protocol == 1 { 0 } else { rp };
+        let f = Flow { host6, host_port: hp, remote4, remote6, remote_port: rp, out4: out.0, out_port: out.1 };
+        let want = nat64_oracle::v6_to_v4(&p, &f, &choice(id_of(&got))).unwrap();
+        prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+
+        // And back. The payload and the ports are what they were.
+        let options: &[u8] = [&[][..], &[1, 1, 1, 0], &[7, 7, 4, 0, 0, 0, 0, 0], &[148, 4, 0, 0]][s.options];
+        let b = ip4(remote4, out.0).tos(s.class).ttl(s.hops).df(s.df).id(0x4321).options(options);
+        let p = match s.protocol {
+            17 => b.udp(rp, out.1, &s.reply),
+            6 => b.tcp(&tcp(rp, out.1).syn().ack(9).payload(&s.reply)),
+            _ => b.echo_reply(out.1, s.ports.1, &s.reply),
+        };
+        let fate = g.four(&p);
+        let want = nat64_oracle::v4_to_v6(&p, &f, &choice(0)).unwrap();
+        let first = fate.sent();
+        let mut all = vec![first];
+        all.extend(g.rig.sent().into_iter().map(|l| l.octets));
+        let cut = !s.df && want.len() > 1280;
+        prop_assert_eq!(all.len() > 1, cut);
+        let got = if cut { reassemble(&all).map_err(TestCaseError::fail)? } else { all.remove(0) };
+        prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+        check_packet(&got).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&got[got.len() - s.reply.len()..], &s.reply[..]);
+
+        // An error about what the server got, and one about what the host got, whole or cut.
+        let keep = |b: &[u8]| b[..b.len().min(20 + 8 + usize::from(s.flags) * 3).min(548)].to_vec();
+        let sent4 = keep(&want_v4(&mut g, host6, remote6, &s));
+        let e = ip4(remote4, out.0).icmp(11, 0, [0; 4], &sent4);
+        let got = g.four(&e).sent();
+        let want = nat64_oracle::v4_to_v6(&e, &f, &choice(0)).unwrap();
+        prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+        let sent6: Vec<u8> = want_v6(&mut g, remote4, out, &s);
+        let sent6 = sent6[..sent6.len().min(48 + 8 + usize::from(s.flags) * 3).min(1200)].to_vec();
+        let e = ip6(host6, remote6).icmp(1, 4, [0; 4], &sent6);
+        let got = g.six(&e).sent();
+        let want = nat64_oracle::v6_to_v4(&e, &f, &choice(id_of(&got))).unwrap();
+        prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+    }
+
+    #[test]
+    fn fragments_equal_the_oracles_fragment_by_fragment(
+        n in 1300usize..4000, mtu in 200usize..1400, protocol in prop_oneof![Just(6u8), Just(17)], id: u16, class: u8,
+    ) {
+        let mut g = Gateway::lab();
+        let data: Vec<u8> = (0..n).map(|i| i as u8).collect();
+        let six = ip6(VM1, SERVER6);
+        let open = if protocol == 17 { six.udp(4000, 53, b"") } else { six.tcp(&tcp(4000, 53).syn()) };
+        let out = g.open(&open);
+        let f = flow(VM1, 4000, 53, out);
+        let b = ip4(SERVER, out.0).tos(class).df(false);
+        let whole = if protocol == 17 { b.udp(53, out.1, &data) } else { b.tcp(&tcp(53, out.1).ack(1).payload(&data)) };
+        for p in fragments4(&whole, mtu, id) {
+            let got = g.four(&p).sent();
+            let more = g.rig.sent();
+            if more.is_empty() {
+                prop_assert_eq!(&got, &nat64_oracle::v4_to_v6(&p, &f, &choice(0)).unwrap());
+            } else {
+                prop_assert!(p.len() + 28 > 1280);
+            }
+        }
+    }
+
+    #[test]
+    fn any_octets_get_one_verdict_and_no_panic(
+        octets in proptest::collection::vec(any::<u8>(), 0..200), six: bool, version: bool, fix: bool,
+    ) {
+        let mut octets = octets;
+        if version && !octets.is_empty() {
+            octets[0] = if six { 0x60 } else { 0x45 };
+        }
+        if fix && octets.len() >= 40 {
+            let n = octets.len() as u16;
+            if six {
+                octets[4..6].copy_from_slice(&(n - 40).to_be_bytes());
+                octets[24..36].copy_from_slice(&v6(SERVER6).octets()[..12]);
+                octets[7] |= 2;
+            } else {
+                octets[2..4].copy_from_slice(&n.to_be_bytes());
+                octets[16..20].copy_from_slice(&[203, 0, 113, 1]);
+                octets[8] |= 2;
+            }
+        }
+        let mut g = Gateway::lab();
+        one_verdict(&mut g, &octets, six);
+    }
+
+    #[test]
+    fn hostile_frames_get_one_verdict_and_no_panic(
+        six in proptest::collection::vec(hostile(samples(VM1, SERVER6, SERVER, "203.0.113.1"), 0), 1..8),
+    ) {
+        let mut g = Gateway::lab();
+        g.open(&ip6(VM1, SERVER6).udp(4000, 53, b""));
+        for p in six {
+            one_verdict(&mut g, &p, true);
+            one_verdict(&mut g, &p, false);
+        }
+    }
+}
+
+/// Routes for hosts anywhere.
+fn open_routes(g: &Gateway) -> causeway_core::Routes {
+    use causeway_core::route::{Route4, Route6, Target};
+    let tenant = g.rig.interface("tenant0");
+    let six = Route6 { prefix: "2000::/3".parse().unwrap(), target: Target::OnLink(tenant) };
+    let gateway = Target::Via { gateway: v4("192.0.2.1"), interface: None };
+    let four = Route4 { prefix: "0.0.0.0/0".parse().unwrap(), target: gateway };
+    causeway_core::Routes::build(&g.rig.interfaces, &[six], &[four]).unwrap()
+}
+
+/// A small packet of the flow as the server gets it.
+fn want_v4(g: &mut Gateway, host6: Ipv6Addr, remote6: Ipv6Addr, s: &Sample) -> Vec<u8> {
+    let data = &s.data[..s.data.len().min(500)];
+    let b = ip6(host6, remote6);
+    g.six(&match s.protocol {
+        17 => b.udp(s.ports.0, s.ports.1, data),
+        6 => b.tcp(&tcp(s.ports.0, s.ports.1).ack(1).payload(data)),
+        _ => b.echo_request(s.ports.0, 1, data),
+    })
+    .sent()
+}
+
+/// A small packet of the flow as the host gets it.
+fn want_v6(g: &mut Gateway, remote4: Ipv4Addr, out: (Ipv4Addr, u16), s: &Sample) -> Vec<u8> {
+    let data = &s.reply[..s.reply.len().min(1000)];
+    let b = ip4(remote4, out.0);
+    g.four(&match s.protocol {
+        17 => b.udp(s.ports.1, out.1, data),
+        6 => b.tcp(&tcp(s.ports.1, out.1).ack(1).payload(data)),
+        _ => b.echo_reply(out.1, 1, data),
+    })
+    .sent()
+}
+
+/// Whatever the octets: no panic, and a verdict that was set.
+fn one_verdict(g: &mut Gateway, octets: &[u8], six: bool) {
+    let mut meta =
+        g.rig.packet(if six { "tenant0" } else { "uplink0" }, &ip6(VM1, SERVER6).udp(1, 2, b"")).meta;
+    meta.ethertype = if six { 0x86dd } else { 0x0800 };
+    let mut list = [Packet { frame: HeapFrame::new(octets), meta }];
+    let mut verdicts = [Verdict::Consume];
+    let guard = g.worker.enter();
+    let mut ctx = g.rig.ctx();
+    if six {
+        g.nat.v6_to_v4(&mut ctx, &guard, &mut list, &mut verdicts);
+    } else {
+        g.nat.v4_to_v6(&mut ctx, &guard, &mut list, &mut verdicts);
+    }
+    assert_ne!(verdicts[0], Verdict::Consume);
+    let [packet] = list;
+    if verdicts[0] == Verdict::Held {
+        g.nat.hold(&mut ctx, &guard, packet);
+    } else if let Verdict::Forward { .. } = verdicts[0] {
+        // What leaves has the lengths that it says.
+        let b = packet.frame.bytes();
+        let octets =
+            if six { u16::from_be_bytes([b[2], b[3]]) } else { u16::from_be_bytes([b[4], b[5]]) + 40 };
+        assert_eq!(usize::from(octets), b.len());
+        assert_eq!(b[0] >> 4, if six { 4 } else { 6 });
+    }
+    let _ = ctx.outbox.drain().count();
+}
+
+/// What happens in a sequence.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A packet from inside: host, port, destination; for TCP the control bits.
+    Out { host: u8, port: u8, to: u8, tcp: bool, flags: u8 },
+    /// A packet from outside to the mapping of this host and port, if there is one.
+    In { host: u8, port: u8, from: u8, tcp: bool, flags: u8 },
+    /// Seconds pass.
+    Pass(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let flags = prop_oneof![Just(0x02u8), Just(0x12), Just(0x10), Just(0x11), Just(0x04), Just(0x18)];
+    prop_oneof![
+        5 => (0u8..2, 0u8..3, 0u8..3, any::<bool>(), flags.clone())
+            .prop_map(|(host, port, to, tcp, flags)| Step::Out { host, port, to, tcp, flags }),
+        5 => (0u8..2, 0u8..3, 0u8..3, any::<bool>(), flags)
+            .prop_map(|(host, port, from, tcp, flags)| Step::In { host, port, from, tcp, flags }),
+        2 => (1u16..400).prop_map(Step::Pass),
+    ]
+}
+
+/// A session of the model: when it was last renewed, and the state of TCP.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    seen: u64,
+    state: Option<State>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    now: u64,
+    /// By host, port and protocol: the pool address and port, and the sessions by remote.
+    mappings: HashMap<(u8, u8, bool), ((Ipv4Addr, u16), HashMap<u8, Open>)>,
+}
+
+impl Model {
+    /// The stage sweeps after every pass.
+    fn pass(&mut self, s: u64) {
+        self.now += s;
+        for ((_, _, _), (_, sessions)) in &mut self.mappings {
+            sessions.retain(|_, o| {
+                let life = match o.state.map(State::lifetime) {
+                    None => 300,
+                    Some(Lifetime::Transitory) => 240,
+                    Some(Lifetime::Established) => 1000,
+                };
+                self.now - o.seen <= life
+            });
+        }
+        self.mappings.retain(|_, (_, sessions)| !sessions.is_empty());
+    }
+
+    /// Advances a session; opens it if it may be. True if the packet passes.
+    fn packet(
+        &mut self,
+        key: (u8, u8, bool),
+        remote: u8,
+        side: Side,
+        flags: u8,
+        out: Option<(Ipv4Addr, u16)>,
+    ) {
+        let now = self.now;
+        let event = Event::of(side, flags);
+        let entry = self.mappings.get_mut(&key);
+        match entry.and_then(|(_, s)| s.get_mut(&remote)) {
+            Some(o) => match o.state {
+                Some(state) => {
+                    let step = state.on(event);
+                    o.state = Some(step.next);
+                    if step.renew {
+                        o.seen = now;
+                    }
+                }
+                None => {
+                    if side == Side::V6 {
+                        o.seen = now;
+                    }
+                }
+            },
+            None => {
+                let state = if key.2 { State::open(event) } else { None };
+                if (!key.2 || state.is_some()) && (out.is_some() || self.mappings.contains_key(&key)) {
+                    let sessions =
+                        &mut self.mappings.entry(key).or_insert_with(|| (out.unwrap(), HashMap::new())).1;
+                    sessions.insert(remote, Open { seen: now, state });
+                }
+            }
+        }
+    }
+}
+
+fn segment(src: u16, dst: u16, flags: u8) -> causeway_testkit::Tcp {
+    let t = tcp(src, dst);
+    let t = if flags & 0x02 != 0 { t.syn() } else { t };
+    let t = if flags & 0x10 != 0 { t.ack(1) } else { t };
+    let t = if flags & 0x01 != 0 { t.fin() } else { t };
+    if flags & 0x04 != 0 { t.rst() } else { t }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_sequences_follow_the_model(steps in proptest::collection::vec(step(), 1..80)) {
+        let timeouts = Timeouts { tcp_established: Duration::from_secs(1000), ..Timeouts::default() };
+        let mut g = Gateway::with(Options { timeouts, hold_down: Duration::ZERO, ..options() });
+        let mut m = Model::default();
+        let hosts = [VM1, VM2];
+        let remotes = ["198.51.100.10", "198.51.100.11", "198.51.100.99"];
+        for s in steps {
+            match s {
+                Step::Pass(s) => {
+                    g.pass(Duration::from_secs(u64::from(s)));
+                    m.pass(u64::from(s));
+                }
+                Step::Out { host, port, to, tcp: is_tcp, flags } => {
+                    let key = (host, port, is_tcp);
+                    let dst = g.nat.config().prefixes().get(0).unwrap().embed(v4(remotes[usize::from(to)]));
+                    let b = ip6(hosts[usize::from(host)], dst);
+                    let src_port = 4000 + u16::from(port);
+                    let p = if is_tcp { b.tcp(&segment(src_port, 53, flags)) } else { b.udp(src_port, 53, b"x") };
+                    let known = m.mappings.get(&key).map(|(out, _)| *out);
+                    let stray = is_tcp && State::open(Event::of(Side::V6, flags)).is_none();
+                    match g.six(&p) {
+                        Fate::Sent(b, _) => {
+                            check_packet(&b).map_err(TestCaseError::fail)?;
+                            let got = (Ipv4Addr::new(b[12], b[13], b[14], b[15]), u16::from_be_bytes([b[20], b[21]]));
+                            prop_assert!(known.is_none_or(|k| k == got), "the mapping changed");
+                            prop_assert!(known.is_some() || !stray);
+                            m.packet(key, to, Side::V6, flags, Some(got));
+                        }
+                        other => {
+                            prop_assert!(known.is_none() && stray, "{other:?}");
+                            prop_assert_eq!(other.dropped(), DropReason::Nat64NoSession);
+                        }
+                    }
+                }
+                Step::In { host, port, from, tcp: is_tcp, flags } => {
+                    let key = (host, port, is_tcp);
+                    let Some((out, _)) = m.mappings.get(&key) else { continue };
+                    let b = ip4(remotes[usize::from(from)], out.0);
+                    let p = if is_tcp { b.tcp(&segment(53, out.1, flags)) } else { b.udp(53, out.1, b"y") };
+                    let got = g.four(&p).sent();
+                    check_packet(&got).map_err(TestCaseError::fail)?;
+                    prop_assert_eq!(&got[24..40], &v6(hosts[usize::from(host)]).octets()[..]);
+                    prop_assert_eq!(u16::from_be_bytes([got[42], got[43]]), 4000 + u16::from(port));
+                    m.packet(key, from, Side::V4, flags, None);
+                }
+            }
+            let sessions: usize = m.mappings.values().map(|(_, s)| s.len()).sum();
+            prop_assert_eq!((g.sessions(), g.mappings()), (sessions, m.mappings.len()));
+            let in_use: u32 = g.nat.pool().usage().map(|u| u.in_use).sum();
+            prop_assert_eq!(in_use as usize, m.mappings.len(), "as many ports as mappings");
+            let outs: std::collections::HashSet<_> = m.mappings.iter().map(|(k, (o, _))| (k.2, *o)).collect();
+            prop_assert_eq!(outs.len(), m.mappings.len(), "no two mappings look the same");
+        }
+    }
+}
