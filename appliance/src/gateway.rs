@@ -7,15 +7,18 @@
 //! ```
 
 use crate::config::{self, Config};
-use crate::control::introspect::{
-    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery, SessionRow,
-};
 use crate::control::ControlHandle;
+use crate::control::introspect::{
+    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery,
+    SessionRow,
+};
 use crate::plan::{Plan, PortFacts};
 use crate::worker::{Clock, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId};
 use causeway_flowtable::{FlowTable, Kind, Reader, Session, TICK_MICROS, Tick};
-use causeway_hwprofiles::bringup::{self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec};
+use causeway_hwprofiles::bringup::{
+    self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
+};
 use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
 use causeway_hwprofiles::queues::DpdkQueues;
@@ -64,7 +67,9 @@ pub enum GatewayError {
         problem: String,
     },
     /// There are not enough cores.
-    #[error("{workers} workers need as many cores, and this process may use {cores}; set gateway.cores or gateway.workers")]
+    #[error(
+        "{workers} workers need as many cores, and this process may use {cores}; set gateway.cores or gateway.workers"
+    )]
     Cores {
         /// Workers wanted.
         workers: u16,
@@ -149,7 +154,9 @@ pub fn launch(config: Arc<Config>, control: &ControlHandle) -> Result<(), Box<dy
     if report.frames_in_use != 0 {
         return Err(GatewayError::FramesLost(report.frames_in_use).into());
     }
-    if let Some(id) = (0..workers).find(|id| shared.mailboxes[usize::from(*id)].generation.load(Ordering::Relaxed) == 0) {
+    if let Some(id) =
+        (0..workers).find(|id| shared.mailboxes[usize::from(*id)].generation.load(Ordering::Relaxed) == 0)
+    {
         return Err(GatewayError::Worker(id).into());
     }
     Ok(())
@@ -179,9 +186,11 @@ fn hw_profile(config: &Config) -> Result<HwProfile, Box<dyn Error>> {
 
 /// What is to be brought up, and how large the flow table is.
 fn spec(config: &Config, profile: &HwProfile) -> Result<(Spec, profile::Capacity), Box<dyn Error>> {
-    let configured = config.gateway.workers.map(config::Workers::get).or_else(|| {
-        u16::try_from(config.gateway.cores.len()).ok().filter(|n| *n > 0)
-    });
+    let configured = config
+        .gateway
+        .workers
+        .map(config::Workers::get)
+        .or_else(|| u16::try_from(config.gateway.cores.len()).ok().filter(|n| *n > 0));
     let mut ports = Vec::new();
     let mut workers = profile.cores().default_workers;
     let (mut frames, mut room) = (0, 0);
@@ -427,7 +436,12 @@ impl Introspect for Running {
                 rx_queues: info.rx_queues,
                 promiscuous: info.promiscuous,
                 link: self.ports.link(n).ok().map(|l| l.up),
-                networks: plan.interfaces.iter().filter(|(_, i)| i.port == n).map(|(_, i)| i.name.clone()).collect(),
+                networks: plan
+                    .interfaces
+                    .iter()
+                    .filter(|(_, i)| i.port == n)
+                    .map(|(_, i)| i.name.clone())
+                    .collect(),
                 statistics: self.ports.stats(n).map(statistics).unwrap_or_default(),
             })
             .collect()
@@ -439,10 +453,13 @@ impl Introspect for Running {
 
     fn reload(&self, config: Arc<Config>) -> Result<Generations, ReloadError> {
         let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = Plan::build(&config, &self.facts, Some(&current)).map_err(|e| ReloadError::Failed(e.to_string()))?;
+        let plan = Plan::build(&config, &self.facts, Some(&current))
+            .map_err(|e| ReloadError::Failed(e.to_string()))?;
         let plan = Arc::new(plan);
         if self.shared.mailboxes.iter().any(|m| m.plans.is_full()) {
-            return Err(ReloadError::Failed("a worker has not taken over the plan before this one".to_owned()));
+            return Err(ReloadError::Failed(
+                "a worker has not taken over the plan before this one".to_owned(),
+            ));
         }
         for mailbox in &self.shared.mailboxes {
             // There is room: this is the only place that pushes, and it holds the lock.
@@ -463,7 +480,10 @@ impl Introspect for Running {
                     .filter(|(_, g)| **g < generation)
                     .map(|(id, _)| id.to_string())
                     .collect();
-                return Err(ReloadError::Failed(format!("workers {} have not taken over the plan yet", late.join(", "))));
+                return Err(ReloadError::Failed(format!(
+                    "workers {} have not taken over the plan yet",
+                    late.join(", ")
+                )));
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -116,10 +116,8 @@ impl Plan {
             Some(n) => {
                 let config = Arc::new(nat64(n, generation)?);
                 let old = before.and_then(|b| b.nat64.as_ref());
-                let pool = old.map_or_else(
-                    || causeway_nat64::Pool4::new(&config),
-                    |old| old.pool.successor(&config),
-                );
+                let pool = old
+                    .map_or_else(|| causeway_nat64::Pool4::new(&config), |old| old.pool.successor(&config));
                 Some(Nat64Plan { config, pool: Arc::new(pool) })
             }
         };
@@ -219,9 +217,10 @@ fn neighbor(config: &Config) -> causeway_neighbor::Config {
 
 fn forward(config: &Config, interfaces: &Interfaces) -> Result<causeway_forward::Config, PlanError> {
     let isolation = if config.isolation.enabled {
-        let pairs = config.isolation.allow.iter().filter_map(|(a, b)| {
-            Some((interfaces.by_name(a.as_str())?, interfaces.by_name(b.as_str())?))
-        });
+        let pairs =
+            config.isolation.allow.iter().filter_map(|(a, b)| {
+                Some((interfaces.by_name(a.as_str())?, interfaces.by_name(b.as_str())?))
+            });
         causeway_forward::Isolation::On { allow: pairs.collect() }
     } else {
         causeway_forward::Isolation::Off

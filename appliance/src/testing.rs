@@ -65,7 +65,7 @@ impl FakeGateway {
                 inside: Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 0x101 + n16 % 2),
                 inside_port: 1024 + n16,
                 remote: Ipv4Addr::new(198, 51, 100, 10).into(),
-                remote_port: 80,
+                remote_port: if n % 3 == 2 { 0 } else { 80 },
                 outside: Some(Ipv4Addr::new(203, 0, 113, u8::try_from(n % 16).unwrap())),
                 outside_port: Some(2048 + n16),
                 idle_s: 3,

@@ -20,17 +20,19 @@ use arrayvec::ArrayVec;
 use causeway_core::event::Events;
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{
-    BURST, Burst, Class, Counter, Counters, Ctx, DropReason, Egress, Event, Frame, FrameSource, Handoff, Instant,
-    Outbox, Packet, Queues, Verdict,
+    BURST, Burst, Class, Counter, Counters, Ctx, DropReason, Egress, Event, Frame, FrameSource, Handoff,
+    Instant, Meta, Outbox, Packet, Queues, Verdict,
 };
-use causeway_flowtable::{Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker};
+use causeway_flowtable::{
+    Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker,
+};
 use causeway_forward::Forward;
 use causeway_nat64::{Expiry, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
-use causeway_wire::ethernet;
-use causeway_wire::ipv6::{self, Ipv6Repr};
 use causeway_wire::MacAddr;
+use causeway_wire::ethernet;
 use causeway_wire::ethernet::EthernetRepr;
+use causeway_wire::ipv6::{self, Ipv6Repr};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
@@ -235,7 +237,9 @@ type ByClass<F> = [Burst<F>; CLASSES];
 
 /// Packets between classification and their stage.
 struct Waiting<F> {
-    /// Those that came in.
+    /// Those of the burst that is being classified.
+    arrived: Burst<F>,
+    /// Those that came in, by class.
     first: ByClass<F>,
     /// Those that a stage classified again.
     again: ByClass<F>,
@@ -283,7 +287,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         let flow = shared.table.worker(u8::try_from(id).ok()?)?;
         mailbox.generation.store(plan.generation, Ordering::Release);
         let stages = Stages {
-            neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &plan.interfaces).ok()?,
+            neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &plan.interfaces)
+                .ok()?,
             forward: Forward::new(Arc::clone(&plan.forward)),
             nat64: nat64(&plan),
             errors: plan.icmp_errors(),
@@ -291,9 +296,19 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             outbox: Outbox::new(),
             events: Events::new(),
         };
-        let waiting = Waiting { first: Default::default(), again: Default::default() };
+        let waiting = Waiting { arrived: Burst::new(), first: Default::default(), again: Default::default() };
         let tx = (0..queues.ports()).map(|_| ArrayVec::new()).collect();
-        Some(Self { id, shared, clock, plan, flow, io: Io { queues, tx }, stages, waiting, swept: Instant::ZERO })
+        Some(Self {
+            id,
+            shared,
+            clock,
+            plan,
+            flow,
+            io: Io { queues, tx },
+            stages,
+            waiting,
+            swept: Instant::ZERO,
+        })
     }
 
     /// One poll of everything. True if there was any packet.
@@ -406,13 +421,15 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         for _ in 0..BURST {
             match self.mailbox.handoff.pop() {
                 None => break,
-                Some(Handoff::Send(packet)) => self.transmit(packet),
+                Some(Handoff::Send(packet)) => {
+                    self.transmit(packet);
+                }
                 Some(Handoff::Process(class, packet)) => waiting.first[slot(class)].push(packet),
             }
             any = true;
         }
         if any {
-            self.run(waiting);
+            self.run(waiting, None);
         }
         any
     }
@@ -430,22 +447,53 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             let octets: usize = frames.iter().map(Frame::octets).sum();
             self.counters.add(Counter::RxFrames, frames.len() as u64);
             self.counters.add(Counter::RxOctets, octets as u64);
-            for frame in frames.drain(..) {
-                match self.plan.classifier.classify(port, frame) {
-                    Ok((class, packet)) => waiting.first[slot(class)].push(packet),
-                    Err(reason) => self.counters.drop(reason),
-                }
-            }
-            self.run(waiting);
+            let class = self.classify(port, &mut frames, waiting);
+            self.run(waiting, class);
         }
         any
     }
 
-    /// Runs all classes, then once more what was classified again.
-    fn run(&mut self, waiting: &mut Waiting<Q::Frame>) {
-        let Waiting { first, again } = waiting;
-        for class in BY_SLOT {
-            self.run_class(class, &mut first[slot(class)], again);
+    /// Tells a burst's frames apart. All are classified before any is moved to its class; if all are of one
+    /// class it is given, and they stay where they arrived.
+    #[inline]
+    fn classify(
+        &mut self,
+        port: u16,
+        frames: &mut ArrayVec<Q::Frame, BURST>,
+        waiting: &mut Waiting<Q::Frame>,
+    ) -> Option<Class> {
+        let Waiting { arrived, first, .. } = waiting;
+        arrived.extend(frames.drain(..).map(|frame| Packet { frame, meta: Meta::originated() }));
+        let mut classes = [Err(DropReason::Shutdown); BURST];
+        let mut same = true;
+        for (packet, class) in arrived.iter_mut().zip(&mut classes) {
+            *class = self.plan.classifier.classify_in_place(port, packet);
+        }
+        let class = classes[0];
+        for other in &classes[1..arrived.len()] {
+            same &= *other == class;
+        }
+        if let (true, Ok(class)) = (same, class) {
+            return Some(class);
+        }
+        for (packet, class) in arrived.drain(..).zip(classes) {
+            match class {
+                Ok(class) => first[slot(class)].push(packet),
+                Err(reason) => self.counters.drop(reason),
+            }
+        }
+        None
+    }
+
+    /// Runs all classes, or the one of which all that arrived is, and then once more what was classified
+    /// again.
+    fn run(&mut self, waiting: &mut Waiting<Q::Frame>, uniform: Option<Class>) {
+        let Waiting { arrived, first, again } = waiting;
+        match uniform {
+            Some(class) => self.run_class(class, arrived, again),
+            None => {
+                BY_SLOT.into_iter().for_each(|class| self.run_class(class, &mut first[slot(class)], again))
+            }
         }
         for class in BY_SLOT {
             if !again[slot(class)].is_empty() {
@@ -465,21 +513,24 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         let mut verdicts = [Verdict::Consume; BURST];
         let verdicts = &mut verdicts[..burst.len()];
         match class {
-            Class::Nat64In | Class::Nat64Out => {
-                match &mut self.stages.nat64 {
-                    Some(s) if class == Class::Nat64In => s.v6_to_v4(&mut ctx!(self), self.guard, burst, verdicts),
-                    Some(s) => s.v4_to_v6(&mut ctx!(self), self.guard, burst, verdicts),
-                    None => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
+            Class::Nat64In | Class::Nat64Out => match &mut self.stages.nat64 {
+                Some(s) if class == Class::Nat64In => {
+                    s.v6_to_v4(&mut ctx!(self), self.guard, burst, verdicts)
                 }
-            }
+                Some(s) => s.v4_to_v6(&mut ctx!(self), self.guard, burst, verdicts),
+                None => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
+            },
             Class::Forward6 => self.stages.forward.process(&mut ctx!(self), self.guard, burst, verdicts),
             Class::Local => {
                 self.run_local(burst, again);
                 return;
             }
         }
+        // Most packets of a burst leave by the same next hop: what was found for one counts for those
+        // behind it.
+        let mut hop = None;
         for (packet, verdict) in burst.drain(..).zip(verdicts) {
-            self.settle(packet, *verdict, again);
+            self.settle(packet, *verdict, again, &mut hop);
         }
     }
 
@@ -488,8 +539,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         for mut packet in burst.drain(..) {
             let owner = self.stages.neighbors.owner_of(&self.plan.interfaces, &packet).unwrap_or(self.id);
             if owner == self.id {
-                let verdict = self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet);
-                self.settle(packet, verdict, again);
+                let verdict =
+                    self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet);
+                self.settle(packet, verdict, again, &mut None);
             } else {
                 self.hand_off(owner, Handoff::Process(Class::Local, packet));
             }
@@ -498,12 +550,21 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
 
     /// Does what a stage decided.
     #[inline(always)]
-    fn settle(&mut self, mut packet: Packet<Q::Frame>, verdict: Verdict, again: &mut ByClass<Q::Frame>) {
+    fn settle(
+        &mut self,
+        mut packet: Packet<Q::Frame>,
+        verdict: Verdict,
+        again: &mut ByClass<Q::Frame>,
+        hop: &mut Option<(Egress, MacAddr)>,
+    ) {
         match verdict {
-            Verdict::Forward { egress } => {
-                packet.meta.egress = egress;
-                self.transmit(packet);
-            }
+            Verdict::Forward { egress } => match hop {
+                Some((known, mac)) if *known == egress => self.emit(packet, egress, *mac),
+                _ => {
+                    packet.meta.egress = egress;
+                    *hop = self.transmit(packet).map(|mac| (egress, mac));
+                }
+            },
             Verdict::Again(class) if packet.meta.again == 0 => {
                 packet.meta.again = 1;
                 if again[slot(class)].try_push(packet).is_err() {
@@ -521,34 +582,37 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
     }
 
-    /// Finds the next hop's link-layer address and puts the frame on its port.
-    #[inline(always)]
-    fn transmit(&mut self, packet: Packet<Q::Frame>) {
+    /// Finds the next hop's link-layer address and puts the frame on its port. Gives the address, if it
+    /// is known.
+    #[inline]
+    fn transmit(&mut self, packet: Packet<Q::Frame>) -> Option<MacAddr> {
         let egress = packet.meta.egress;
         match self.stages.neighbors.resolve(&ctx!(self), &egress) {
-            Resolution::Ready(mac) => self.emit(packet, egress, mac),
+            Resolution::Ready(mac) => {
+                self.emit(packet, egress, mac);
+                return Some(mac);
+            }
             Resolution::Hold => {
                 self.stages.neighbors.hold(&mut ctx!(self), &mut self.stages.errors, packet);
             }
             Resolution::Owner(worker) => self.hand_off(worker, Handoff::Send(packet)),
             Resolution::Drop(reason) => self.counters.drop(reason),
         }
+        None
     }
 
     /// Writes the Ethernet header and puts the frame on its port.
     #[inline(always)]
     fn emit(&mut self, mut packet: Packet<Q::Frame>, egress: Egress, dst: MacAddr) {
-        let Some(interface) = self.plan.interfaces.get(egress.interface) else {
+        let Some(interface) = self.plan.interfaces.get(egress.interface()) else {
             self.counters.drop(DropReason::NoRoute);
             return;
         };
-        let header = EthernetRepr {
-            dst,
-            src: interface.mac,
-            vlan: interface.vlan,
-            ethertype: packet.meta.ethertype,
-        };
-        if packet.frame.push_front(header.header_octets()).is_err() || header.emit(packet.bytes_mut()).is_err() {
+        let header =
+            EthernetRepr { dst, src: interface.mac, vlan: interface.vlan, ethertype: packet.meta.ethertype };
+        if packet.frame.push_front(header.header_octets()).is_err()
+            || header.emit(packet.bytes_mut()).is_err()
+        {
             self.counters.drop(DropReason::NoHeadroom);
             return;
         }
@@ -607,7 +671,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
 
     /// Timers and expiry, bounded.
     fn timers(&mut self) {
-        if self.mailbox.announce.load(Ordering::Relaxed) && self.mailbox.announce.swap(false, Ordering::Relaxed) {
+        if self.mailbox.announce.load(Ordering::Relaxed)
+            && self.mailbox.announce.swap(false, Ordering::Relaxed)
+        {
             self.stages.neighbors.announce(self.now);
         }
         self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.errors, TIMERS_PER_POLL);

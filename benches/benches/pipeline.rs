@@ -78,7 +78,7 @@ pool = ["203.0.113.0/26"]
 timeouts = { udp = "12h" }
 
 [neighbor]
-reachable-time = "12h"
+reachable-time = "1h"
 "#;
 
 /// A frame of flow 0: 64 octets, UDP. Other flows differ in the last four octets of the source, in the
@@ -113,7 +113,15 @@ impl Filled {
     fn new(inner: DpdkQueues) -> Self {
         let template = template();
         let checksum = u16::from_be_bytes([template[60], template[61]]);
-        Self { inner, template, checksum, flows: 1, order: Order::Next(0), uplink: VecDeque::new(), left: None }
+        Self {
+            inner,
+            template,
+            checksum,
+            flows: 1,
+            order: Order::Next(0),
+            uplink: VecDeque::new(),
+            left: None,
+        }
     }
 
     #[inline]
@@ -135,7 +143,9 @@ impl Filled {
         let sum = u32::from(!self.checksum) + (host >> 16) + (host & 0xffff) + u32::from(port);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = ((sum & 0xffff) + (sum >> 16)) as u16;
-        b[60..62].copy_from_slice(&(!sum).to_be_bytes());
+        // RFC 8200 8.1: what sums up to zero is sent as all ones.
+        let checksum = if sum == 0xffff { sum } else { !sum };
+        b[60..62].copy_from_slice(&checksum.to_be_bytes());
     }
 }
 
@@ -275,6 +285,7 @@ struct Bench {
     burst: ArrayVec<MbufFrame, BURST>,
     source: Source,
     stop: StopHandle,
+    done: bool,
 }
 
 impl Bench {
@@ -332,9 +343,11 @@ impl Bench {
             let mut group = criterion.benchmark_group(format!("pipeline/{flows}"));
             group.throughput(criterion::Throughput::Elements(BURST as u64));
             group.bench_function("nat64", |b| {
-                b.iter_custom(|n| timed(n, || {
-                    nat64.worker.poll();
-                }));
+                b.iter_custom(|n| {
+                    timed(n, || {
+                        nat64.worker.poll();
+                    })
+                });
             });
             group.bench_function("macswap", |b| b.iter_custom(|n| timed(n, || self.macswap())));
             group.finish();
@@ -353,8 +366,11 @@ fn timed(polls: u64, mut poll: impl FnMut()) -> Duration {
 
 impl PollLoop for Bench {
     fn poll(&mut self) -> bool {
-        self.run();
-        self.stop.stop();
+        // The runtime polls on until it sees that it is to stop.
+        if !std::mem::replace(&mut self.done, true) {
+            self.run();
+            self.stop.stop();
+        }
         true
     }
 
@@ -388,6 +404,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             burst: ArrayVec::new(),
             source: Source(Rc::new(RefCell::new(source))),
             stop: stop.clone(),
+            done: false,
         }
     })?;
     assert_eq!(report.frames_in_use, 0, "every frame was given back");

@@ -14,6 +14,7 @@ use common::{Case, alone};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -205,8 +206,20 @@ struct Collect {
     echo: bool,
 }
 
+/// Set by the first poll: ports are started then. A process runs one case.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+fn wait_until_started() {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !STARTED.load(Ordering::Acquire) {
+        assert!(Instant::now() < end, "the worker never polled");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 impl PollLoop for Collect {
     fn poll(&mut self) -> bool {
+        STARTED.store(true, Ordering::Release);
         let mut burst = ArrayVec::<MbufFrame, BURST>::new();
         self.init.queues.rx(0, &mut burst);
         let any = !burst.is_empty();
@@ -233,8 +246,7 @@ fn collected(spec: Spec, frames: &[Vec<u8>], expect: usize) -> Vec<Vec<u8>> {
     let wire = Wire::on("host0");
     let (there, frames) = (Arc::clone(&seen), frames.to_vec());
     let sender = std::thread::spawn(move || {
-        // The ports start in a moment; what is sent before is in nobody's ring.
-        std::thread::sleep(Duration::from_millis(300));
+        wait_until_started();
         frames.iter().for_each(|f| wire.send(f));
         let end = Instant::now() + Duration::from_secs(5);
         while there.lock().unwrap().len() < expect && Instant::now() < end {
@@ -308,7 +320,7 @@ fn foreign() {
     let (stop, there, wire, sent) =
         (gateway.stop_handle(), Arc::clone(&seen), Wire::on("host0"), frame.clone());
     let sender = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
+        wait_until_started();
         wire.send(&sent);
         wait_for(&there, 1);
         stop.stop();
@@ -339,7 +351,7 @@ fn echoed(mtu: u16, sizes: &[usize]) {
     let gateway = Gateway::bring_up(spec("net_af_packet0,iface=gw0", mtu)).unwrap();
     let (stop, wire, sizes) = (gateway.stop_handle(), Wire::on("host0"), sizes.to_vec());
     let sender = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
+        wait_until_started();
         for size in sizes {
             let mut frame = [GATEWAY, HOST].concat();
             frame.extend([0x86, 0xdd]);

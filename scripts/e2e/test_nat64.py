@@ -300,10 +300,17 @@ def test_sessions_are_listed_with_their_addresses():
     with tools.tcp_client(n.VM1, TARGET, n.ECHO_PORT) as s:
         s.sendall(b"x")
         assert s.recv(1) == b"x"
-        port = str(s.getsockname()[1])
-        rows = [json.dumps(r) for r in gw.sessions()]
-        mine = [r for r in rows if n.VM1_ADDR in r and port in r]
-        assert len(mine) == 1, rows
-        assert n.V4ONLY in mine[0] and "tcp" in mine[0].lower()
-        text = gw.show_text("sessions")
-        assert any(n.VM1_ADDR in line and port in line for line in text.splitlines()), text
+        port = s.getsockname()[1]
+        mine = [
+            r for r in gw.sessions("--protocol", "tcp", "--source", n.VM1_ADDR) if r["inside_port"] == port
+        ]
+        assert len(mine) == 1
+        row = mine[0]
+        assert (row["protocol"], row["inside"]) == ("tcp", n.VM1_ADDR)
+        assert (row["remote"], row["remote_port"]) == (n.V4ONLY, n.ECHO_PORT)
+        assert ipaddress.ip_address(row["outside"]) in POOL
+        assert row["state"] == "ESTABLISHED"
+        # RFC 6146 4: two hours and four minutes.
+        assert 7430 <= row["expires_s"] <= 7440
+        text = gw.show_text("sessions", "--limit", "0")
+        assert any(f"{n.VM1_ADDR}]:{port} " in line for line in text.splitlines()), text

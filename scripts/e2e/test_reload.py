@@ -96,10 +96,8 @@ def test_a_bad_configuration_at_a_signal_changes_nothing(config):
     time.sleep(0.5)
     tools.ping(n.VM1, TARGET)
     tools.ping(n.VM1, n.V6ONLY)
-    # The gateway says so in its log: that is no complaint about itself.
-    text = n.GATEWAY_LOG.read_text()
-    assert str(config) in text
-    n.GATEWAY_LOG.write_text(text.replace("ERROR", "error"))
+    # There is nobody else to tell: it is in the log.
+    assert str(config) in n.GATEWAY_LOG.read_text()
 
 
 @pytest.mark.parametrize(
@@ -108,6 +106,7 @@ def test_a_bad_configuration_at_a_signal_changes_nothing(config):
         ("iface=tenant0", "iface=tenant9", "port"),
         ('name = "cw-gw"', 'name = "cw-gw"\nworkers = 2', "gateway"),
     ],
+    ids=["another device", "another number of workers"],
 )
 def test_what_needs_a_restart_is_refused_by_name(config, old, new, key):
     text = n.CONFIG.read_text()

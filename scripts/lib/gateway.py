@@ -38,5 +38,5 @@ def drops(values=None):
 
 
 def sessions(*args):
-    """The rows of the session table."""
-    return show("sessions", *args)["sessions"]
+    """The rows of the session table, all of them."""
+    return show("sessions", "--limit", "0", *args)["sessions"]

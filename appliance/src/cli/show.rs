@@ -135,7 +135,8 @@ fn session_table(rows: &[SessionRow]) -> String {
         t.row([
             r.protocol.to_string(),
             endpoint(IpAddr::V6(r.inside), r.inside_port),
-            endpoint(r.remote, r.remote_port),
+            // ICMP has one identifier for both sides.
+            if r.remote_port == 0 { r.remote.to_string() } else { endpoint(r.remote, r.remote_port) },
             outside,
             r.state.clone(),
             seconds(r.idle_s),

@@ -91,7 +91,7 @@ fn sessions_for_people() {
 PROTO  INSIDE                   REMOTE            OUTSIDE           STATE        IDLE  EXPIRES
 tcp    [2001:db8:64::101]:1024  198.51.100.10:80  203.0.113.0:2048  established    3s     2h3m
 udp    [2001:db8:64::102]:1025  198.51.100.10:80  203.0.113.1:2049  active         3s     2h3m
-icmp   [2001:db8:64::101]:1026  198.51.100.10:80  203.0.113.2:2050  active         3s     2h3m
+icmp   [2001:db8:64::101]:1026  198.51.100.10     203.0.113.2:2050  active         3s     2h3m
 tcp    [2001:db8:64::102]:1027  198.51.100.10:80  203.0.113.3:2051  established    3s     2h3m
 "
     );

@@ -10,6 +10,9 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Notes of one file, at most: a mistake may be made for every one of many routes.
+const NOTES_MOST: usize = 50;
+
 /// Runs all checks; gives the configuration if everything that it is made of could be read. It is good
 /// only if no error was noted.
 pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
@@ -25,6 +28,11 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     let resolved = profile::check(source, &draft, &networks, &mut notes).unwrap_or_default();
     if !networks.iter().any(|n| n.built.role == Role::Uplink) {
         notes.push("no network has role \"uplink\": nothing outside can be reached".to_owned());
+    }
+    if notes.len() > NOTES_MOST {
+        let more = notes.len() - NOTES_MOST;
+        notes.truncate(NOTES_MOST);
+        notes.push(format!("and {more} more such notes"));
     }
     draft.routes.clear();
     draft.build(networks.into_iter().map(|n| n.built).collect(), routes, resolved, notes)

@@ -712,7 +712,33 @@ fn the_order_of_ports_is_their_numbering() {
     text = text.replacen(first, "", 1).replacen("[[network]]", &format!("{first}\n[[network]]"), 1);
     let keys: Vec<String> = restart_needed(&lab, &parse(&text).unwrap()).into_iter().map(|c| c.key).collect();
     assert_eq!(keys, ["port"]);
+    // Also where something else, which needs none, has changed as well.
+    text = text.replace("203.0.113.0/28", "203.0.113.0/29");
+    let keys: Vec<String> = restart_needed(&lab, &parse(&text).unwrap()).into_iter().map(|c| c.key).collect();
+    assert_eq!(keys, ["port"]);
 }
+
+#[test]
+fn a_hundred_thousand_routes_are_no_trouble() {
+    let mut text = LAB.to_owned();
+    for n in 0..100_000u32 {
+        let (high, low) = (n >> 16, n & 0xffff);
+        text.push_str(&format!(
+            "[[route]]\nprefix = \"2001:db8:8{high:x}:{low:x}::/64\"\nvia = \"2001:db8:64::99\"\n"
+        ));
+    }
+    let began = std::time::Instant::now();
+    let all = parse(&text).unwrap();
+    assert_eq!(all.routes.len(), 100_002);
+    assert_eq!(all.notes.len(), NOTES_AND_ONE, "not a note for each");
+    let one_less = parse(text.rsplit_once("[[route]]").unwrap().0).unwrap();
+    let keys: Vec<String> = changes(&all, &one_less).into_iter().map(|c| c.key).collect();
+    assert_eq!(keys, ["route[2001:db8:81:869f::/64]"]);
+    // Seconds at the very worst; what grows with the square of the number takes many minutes.
+    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+const NOTES_AND_ONE: usize = 51;
 
 /// Text that is nearly a configuration: lines of the lab's file and others, in any order, with characters
 /// changed.

@@ -5,9 +5,7 @@ use super::*;
 use crate::config::Config;
 use crate::plan::PortFacts;
 use causeway_core::{Duration, HeapFrame, HeapSource};
-use causeway_testkit::{
-    Snapshot, arp_reply, arp_request, check_packet, eth, ip4, ip6, mutate, pad60, tcp,
-};
+use causeway_testkit::{Snapshot, arp_reply, arp_request, check_packet, eth, ip4, ip6, mutate, pad60, tcp};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -142,10 +140,20 @@ impl Lab {
         }
         let to4 = ip6("2001:db8:64::101", "2001:db8:64:ff9b::192.0.2.1").udp(9, 9, b"");
         self.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&to4));
-        self.send(0, UPLINK, &eth(GW_UPLINK, ROUTER).carry(&arp_reply(ROUTER, "192.0.2.1", GW_UPLINK, "192.0.2.2")));
+        self.send(
+            0,
+            UPLINK,
+            &eth(GW_UPLINK, ROUTER).carry(&arp_reply(ROUTER, "192.0.2.1", GW_UPLINK, "192.0.2.2")),
+        );
         let to6 = ip6("2001:db8:64::101", "2001:db8:6::10").udp(9, 9, b"");
         self.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&to6));
-        let na = ip6("2001:db8:ffff::1", "2001:db8:ffff::2").na("2001:db8:ffff::1", true, true, true, Some(ROUTER));
+        let na = ip6("2001:db8:ffff::1", "2001:db8:ffff::2").na(
+            "2001:db8:ffff::1",
+            true,
+            true,
+            true,
+            Some(ROUTER),
+        );
         self.send(0, UPLINK, &eth(GW_UPLINK, ROUTER).carry(&na));
         self.settle();
         for port in [TENANT, UPLINK] {
@@ -208,7 +216,8 @@ impl Lab {
 
     /// What moved since the last mark, all workers together, without what every frame moves.
     fn moved(&self) -> Vec<(String, u64)> {
-        const ALWAYS: [&str; 6] = ["rx-frames", "rx-octets", "tx-frames", "tx-octets", "busy-polls", "idle-polls"];
+        const ALWAYS: [&str; 6] =
+            ["rx-frames", "rx-octets", "tx-frames", "tx-octets", "busy-polls", "idle-polls"];
         let mut all = std::collections::BTreeMap::new();
         for (mark, m) in self.marks.iter().zip(&self.shared.mailboxes) {
             for (name, n) in mark.diff(&m.counters) {
@@ -240,7 +249,11 @@ fn an_ipv6_only_server_talks_to_an_ipv4_only_one_from_the_first_packet_on() {
     let asked = lab.sent(UPLINK);
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].0, MacAddr::BROADCAST);
-    lab.send(0, UPLINK, &pad60(eth(GW_UPLINK, ROUTER).carry(&arp_reply(ROUTER, "192.0.2.1", GW_UPLINK, "192.0.2.2"))));
+    lab.send(
+        0,
+        UPLINK,
+        &pad60(eth(GW_UPLINK, ROUTER).carry(&arp_reply(ROUTER, "192.0.2.1", GW_UPLINK, "192.0.2.2"))),
+    );
     let out = lab.sent(UPLINK);
     assert_eq!(out.len(), 1);
     let (mac, packet) = &out[0];
@@ -452,9 +465,21 @@ fn a_stopping_worker_gives_back_what_it_holds() {
 #[test]
 fn the_gateway_answers_for_its_own_addresses() {
     let mut lab = Lab::resolved(1);
-    lab.send(0, UPLINK, &pad60(eth(MacAddr::BROADCAST, ROUTER).carry(&arp_request(ROUTER, "192.0.2.1", "192.0.2.2"))));
-    lab.send(0, UPLINK, &eth(GW_UPLINK, ROUTER).carry(&ip4("192.0.2.1", "192.0.2.2").echo_request(1, 1, b"ping")));
-    lab.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&ip6("2001:db8:64::101", "fe80::1").echo_request(1, 1, b"ping")));
+    lab.send(
+        0,
+        UPLINK,
+        &pad60(eth(MacAddr::BROADCAST, ROUTER).carry(&arp_request(ROUTER, "192.0.2.1", "192.0.2.2"))),
+    );
+    lab.send(
+        0,
+        UPLINK,
+        &eth(GW_UPLINK, ROUTER).carry(&ip4("192.0.2.1", "192.0.2.2").echo_request(1, 1, b"ping")),
+    );
+    lab.send(
+        0,
+        TENANT,
+        &eth(GW_TENANT, VM1).carry(&ip6("2001:db8:64::101", "fe80::1").echo_request(1, 1, b"ping")),
+    );
     assert_eq!(lab.sent(UPLINK).len(), 2);
     assert_eq!(lab.sent(TENANT).len(), 1);
     lab.assert_moved(&[("arp-answered", 1), ("echo-answered", 2)]);
@@ -462,14 +487,22 @@ fn the_gateway_answers_for_its_own_addresses() {
 
 /// Frames that begin as good ones of either side.
 fn hostile() -> impl Strategy<Value = (usize, Vec<u8>)> {
-    let inside = mutate::samples("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10", "198.51.100.10", "203.0.113.1");
+    let inside = mutate::samples(
+        "2001:db8:64::101",
+        "2001:db8:64:ff9b::198.51.100.10",
+        "198.51.100.10",
+        "203.0.113.1",
+    );
     let native = mutate::samples("2001:db8:64::101", "2001:db8:6::10", "192.0.2.1", "192.0.2.2");
     let own = mutate::samples("2001:db8:64::101", "2001:db8:64::1", "198.51.100.10", "192.0.2.2");
     let tenant: Vec<_> =
         [&inside, &native, &own].into_iter().flatten().map(|p| eth(GW_TENANT, VM1).carry(p)).collect();
     let back = mutate::samples("2001:db8:6::10", "2001:db8:64::101", "198.51.100.10", "203.0.113.1");
-    let uplink: Vec<_> =
-        [&inside, &native, &own, &back].into_iter().flatten().map(|p| eth(GW_UPLINK, ROUTER).carry(p)).collect();
+    let uplink: Vec<_> = [&inside, &native, &own, &back]
+        .into_iter()
+        .flatten()
+        .map(|p| eth(GW_UPLINK, ROUTER).carry(p))
+        .collect();
     prop_oneof![
         (Just(TENANT), mutate::hostile(tenant, 14)),
         (Just(UPLINK), mutate::hostile(uplink, 14)),

@@ -68,7 +68,7 @@ impl Meta {
             l4: 0,
             again: 0,
             hop_done: true,
-            egress: Egress { interface: IfId::NONE, via: Via::Mac(MacAddr([0; 6])) },
+            egress: Egress::new(IfId::NONE, Via::Mac(MacAddr([0; 6]))),
             note: 0,
         }
     }

@@ -136,14 +136,28 @@ impl Classifier {
         Self { ports, ifs, own6: AddrSet::new(own6), own4: AddrSet::new(own4), nat64, pool, inside6 }
     }
 
-    /// Classifies a frame that came in on `port`. The frame of the packet begins at its network-layer
-    /// header and ends with the packet.
+    /// Classifies a frame that came in on `port`, and gives it as a packet.
     ///
     /// # Errors
     /// The reason to drop it; the frame is given back to its pool.
-    #[inline]
     pub fn classify<F: Frame>(&self, port: u16, frame: F) -> Result<(Class, Packet<F>), DropReason> {
-        let eth = EthernetRepr::parse(frame.bytes()).map_err(|_| DropReason::EthTruncated)?;
+        let mut packet = Packet { frame, meta: Meta::originated() };
+        self.classify_in_place(port, &mut packet).map(|class| (class, packet))
+    }
+
+    /// Classifies a packet whose frame came in on `port` and begins at its Ethernet header; nothing is
+    /// known of it yet. Afterwards the frame begins at its network-layer header and ends with the packet,
+    /// and the rest is filled in.
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    #[inline]
+    pub fn classify_in_place<F: Frame>(
+        &self,
+        port: u16,
+        packet: &mut Packet<F>,
+    ) -> Result<Class, DropReason> {
+        let eth = EthernetRepr::parse(packet.bytes()).map_err(|_| DropReason::EthTruncated)?;
         if !eth.src.is_unicast() {
             return Err(DropReason::EthBadSource);
         }
@@ -160,7 +174,6 @@ impl Classifier {
         .ok_or(DropReason::EthUnknownVlan)?;
         let interface = self.ifs.get(usize::from(ingress.0)).ok_or(DropReason::EthUnknownVlan)?;
 
-        let mut packet = Packet { frame, meta: Meta::originated() };
         packet.frame.pull_front(eth.header_octets()).map_err(|_| DropReason::EthTruncated)?;
         packet.meta.ingress = ingress;
         packet.meta.ethertype = eth.ethertype;
@@ -169,8 +182,8 @@ impl Classifier {
         packet.meta.hop_done = false;
 
         let class = match eth.ethertype {
-            ethernet::ETHERTYPE_IPV6 => self.ipv6(p, interface, &mut packet)?,
-            ethernet::ETHERTYPE_IPV4 => self.ipv4(interface, &mut packet)?,
+            ethernet::ETHERTYPE_IPV6 => self.ipv6(p, interface, packet)?,
+            ethernet::ETHERTYPE_IPV4 => self.ipv4(interface, packet)?,
             ethernet::ETHERTYPE_ARP => Class::Local,
             _ => return Err(DropReason::EthUnknownType),
         };
@@ -178,7 +191,7 @@ impl Classifier {
         if l2_group && class != Class::Local {
             return Err(DropReason::EthGroupUnicast);
         }
-        Ok((class, packet))
+        Ok(class)
     }
 
     #[inline]

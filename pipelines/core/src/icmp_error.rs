@@ -196,7 +196,7 @@ impl IcmpErrors {
             return;
         }
         let Some(egress) = way_back(ctx.routes.lookup6(ip.src), &offending.meta) else { return };
-        let Some(src) = source6(ctx, &ip, offending.meta.ingress, egress.interface) else { return };
+        let Some(src) = source6(ctx, &ip, offending.meta.ingress, egress.interface()) else { return };
         if !self.bucket.take(ctx.now) {
             ctx.counters.add(Counter::IcmpErrorsLimited, 1);
             return;
@@ -236,7 +236,7 @@ impl IcmpErrors {
             return;
         }
         let Some(egress) = way_back(ctx.routes.lookup4(ip.src), &offending.meta) else { return };
-        let Some(src) = source4(ctx, &ip, egress.interface) else { return };
+        let Some(src) = source4(ctx, &ip, egress.interface()) else { return };
         if !self.bucket.take(ctx.now) {
             ctx.counters.add(Counter::IcmpErrorsLimited, 1);
             return;
@@ -316,7 +316,7 @@ fn may_tell4<S: FrameSource>(ctx: &Ctx<'_, S>, about: &[u8], ip: &Ipv4Repr, meta
 /// The route to the sender, else the neighbour that handed the packet over.
 fn way_back(route: Option<Egress>, meta: &Meta) -> Option<Egress> {
     let neighbor = (meta.ingress != IfId::NONE && meta.src_mac.is_unicast())
-        .then_some(Egress { interface: meta.ingress, via: Via::Mac(meta.src_mac) });
+        .then_some(Egress::new(meta.ingress, Via::Mac(meta.src_mac)));
     route.or(neighbor)
 }
 

@@ -252,13 +252,72 @@ pub enum Via {
     Mac(MacAddr),
 }
 
-/// Where a packet leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Where a packet leaves: an interface, and how the link-layer destination is found.
+///
+/// Three words, each written and read as a whole: it is copied several times a packet, and a copy that
+/// reads a word whose parts were just written one by one would wait for the store buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Egress {
+    /// Interface in the low 16 bits, kind of [`Via`] above.
+    head: u64,
+    /// The address, as [`Via`]'s kind has it; the higher half.
+    high: u64,
+    /// The lower half.
+    low: u64,
+}
+
+const VIA_IP6: u64 = 0;
+const VIA_IP4: u64 = 1 << 16;
+const VIA_MAC: u64 = 2 << 16;
+
+impl Egress {
+    /// Out of `interface`, by `via`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(interface: IfId, via: Via) -> Self {
+        let id = interface.0 as u64;
+        match via {
+            Via::Ip6(a) => {
+                let w = a.to_bits();
+                #[expect(clippy::cast_possible_truncation, reason = "both halves are kept")]
+                Self { head: id | VIA_IP6, high: (w >> 64) as u64, low: w as u64 }
+            }
+            Via::Ip4(a) => Self { head: id | VIA_IP4, high: 0, low: a.to_bits() as u64 },
+            Via::Mac(m) => {
+                let [a, b, c, d, e, f] = m.0;
+                Self { head: id | VIA_MAC, high: 0, low: u64::from_be_bytes([0, 0, a, b, c, d, e, f]) }
+            }
+        }
+    }
+
     /// Through which interface.
-    pub interface: IfId,
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the interface")]
+    pub const fn interface(self) -> IfId {
+        IfId(self.head as u16)
+    }
+
     /// To which neighbour.
-    pub via: Via,
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "an IPv4 address was put there")]
+    pub const fn via(self) -> Via {
+        match self.head & !0xffff {
+            VIA_IP6 => Via::Ip6(Ipv6Addr::from_bits((self.high as u128) << 64 | self.low as u128)),
+            VIA_IP4 => Via::Ip4(Ipv4Addr::from_bits(self.low as u32)),
+            _ => {
+                let [_, _, a, b, c, d, e, f] = self.low.to_be_bytes();
+                Via::Mac(MacAddr([a, b, c, d, e, f]))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").field("interface", &self.interface()).field("via", &self.via()).finish()
+    }
 }
 
 #[cfg(test)]
@@ -275,6 +334,22 @@ mod tests {
         let all: Prefix4 = "0.0.0.0/0".parse().unwrap();
         assert!(all.contains(Ipv4Addr::BROADCAST));
         assert_eq!(all.last(), Ipv4Addr::BROADCAST);
+    }
+
+    #[test]
+    fn an_egress_gives_back_what_was_put_in() {
+        let all = [
+            Via::Ip6("2001:db8::1".parse().unwrap()),
+            Via::Ip4(Ipv4Addr::new(192, 0, 2, 1)),
+            Via::Mac(MacAddr([2, 0, 0, 0, 1, 255])),
+        ];
+        for via in all {
+            for id in [IfId(0), IfId(7), IfId::NONE] {
+                let e = Egress::new(id, via);
+                assert_eq!((e.interface(), e.via()), (id, via));
+            }
+        }
+        assert_ne!(Egress::new(IfId(1), all[0]), Egress::new(IfId(2), all[0]));
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Routes {
         match self.six.lookup(dst.to_bits()) {
             None => Next::NoRoute,
             Some(Hop::Via(e)) => Next::Egress(e),
-            Some(Hop::OnLink(interface)) => Next::Egress(Egress { interface, via: Via::Ip6(dst) }),
+            Some(Hop::OnLink(interface)) => Next::Egress(Egress::new(interface, Via::Ip6(dst))),
             Some(Hop::Unreachable) => Next::Unreachable,
         }
     }
@@ -267,7 +267,7 @@ impl Routes {
         match self.four.lookup(wide(dst)) {
             None => Next::NoRoute,
             Some(Hop::Via(e)) => Next::Egress(e),
-            Some(Hop::OnLink(interface)) => Next::Egress(Egress { interface, via: Via::Ip4(dst) }),
+            Some(Hop::OnLink(interface)) => Next::Egress(Egress::new(interface, Via::Ip4(dst))),
             Some(Hop::Unreachable) => Next::Unreachable,
         }
     }
@@ -397,7 +397,7 @@ fn resolve<P: fmt::Display, A: Gateway>(
     }
     let mut behind = candidates.iter().map(|(id, _)| *id).filter(|id| a.is_link_local() || on_link(*id, a));
     match (behind.next(), behind.next()) {
-        (Some(interface), None) => Ok(Hop::Via(Egress { interface, via: a.via() })),
+        (Some(interface), None) => Ok(Hop::Via(Egress::new(interface, a.via()))),
         (Some(_), Some(_)) => Err(RouteError::GatewayAmbiguous { prefix: prefix(), gateway }),
         (None, _) => Err(RouteError::GatewayNotOnLink { prefix: prefix(), gateway }),
     }

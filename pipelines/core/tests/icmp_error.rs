@@ -285,7 +285,7 @@ fn rfc4291_2_5_6_a_link_local_sender_is_answered_from_link_local_on_its_link() {
     let mut rig = Rig::lab();
     let about = ip6("fe80::77", FAR).udp(1, 2, b"");
     let p = rig.packet("tenant0", &about);
-    let egress = Egress { interface: rig.interface("tenant0"), via: Via::Mac(mac(0x77)) };
+    let egress = Egress::new(rig.interface("tenant0"), Via::Mac(mac(0x77)));
     let octets = ip6("fe80::1", "fe80::77").icmp_error(1, 2, 0, &about);
     assert_eq!(
         about6(&mut rig, &p, Error6::Unreachable(Unreachable6::BeyondScope)),
@@ -296,7 +296,7 @@ fn rfc4291_2_5_6_a_link_local_sender_is_answered_from_link_local_on_its_link() {
 #[test]
 fn without_a_route_back_the_neighbor_that_handed_it_over_gets_it() {
     let mut rig = Rig::new(lab_interfaces(), &[], &[]).unwrap();
-    let egress = Egress { interface: rig.interface("uplink0"), via: Via::Mac(mac(0x77)) };
+    let egress = Egress::new(rig.interface("uplink0"), Via::Mac(mac(0x77)));
     let p = rig.packet("uplink0", &ip6(FAR, VM1).udp(1, 2, b""));
     assert_eq!(about6(&mut rig, &p, NO_ROUTE)[0].egress, egress);
     let p = rig.packet("uplink0", &ip4(HOST4, POOL).udp(1, 2, b""));

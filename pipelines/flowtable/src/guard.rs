@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// The most keys that a bulk lookup overlaps; longer slices are taken in parts.
 pub const BULK: usize = 32;
 
+/// How many keys the stages of a bulk lookup are apart: enough to cover a miss with the work on others,
+/// and no more than the processor can have under way.
+const AHEAD: usize = 16;
+
 /// What a lookup found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lookup<T> {
@@ -231,60 +235,61 @@ impl<'w> ReadGuard<'w> {
         }
     }
 
-    /// At most [`BULK`] keys: hash all and ask for their buckets; read the buckets and ask for the
-    /// sessions; compare the sessions.
+    /// At most [`BULK`] keys, as a pipeline of three stages that run [`AHEAD`] keys apart: hash and ask
+    /// for the bucket; read the bucket and ask for the session; compare the session. So the misses of
+    /// many keys overlap with each other and with the work on other keys.
     #[inline]
     fn bulk_part<'g, K: SessionKey>(&'g self, keys: &[K], out: &mut [Lookup<Session<'g>>]) {
         const NONE: u32 = u32::MAX;
         let index = &self.table.session_index;
         let lines: &[SessionLine] = self.table.sessions.lines();
+        let n = keys.len().min(out.len()).min(BULK);
         let mut probes = [Probe::default(); BULK];
-        for (key, probe) in keys.iter().zip(&mut probes) {
-            *probe = Probe::new(key.hash(&self.table.hasher), key.side());
-            prefetch_read(index.first(probe));
-        }
         let mut slots = [NONE; BULK];
-        let mut rest = 0u32;
-        for (i, (probe, slot)) in probes.iter().zip(&mut slots).enumerate().take(keys.len()) {
-            let bucket = index.first(probe);
-            let mask = bucket.candidates(probe);
-            if mask != 0
-                && let Some(s) = bucket.slot(mask.trailing_zeros(), probe)
-                && let Some(line) = lines.get(s as usize)
-            {
-                prefetch_read(line);
-                *slot = s;
-            } else {
-                prefetch_read(index.second(probe));
-                rest |= 1 << i;
+        // Keys whose session is behind the second bucket: compared last.
+        let mut late = 0u32;
+        for step in 0..n + 2 * AHEAD {
+            if step < n {
+                let key = &keys[step];
+                let probe = Probe::new(key.hash(&self.table.hasher), key.side());
+                prefetch_read(index.first(&probe));
+                probes[step] = probe;
+            }
+            let i = step.wrapping_sub(AHEAD);
+            if i < n {
+                let probe = &probes[i];
+                match index.first(probe).any(probe).and_then(|s| Some((s, lines.get(s as usize)?))) {
+                    Some((slot, line)) => {
+                        prefetch_read(line);
+                        slots[i] = slot;
+                    }
+                    None => prefetch_read(index.second(probe)),
+                }
+            }
+            let i = step.wrapping_sub(2 * AHEAD);
+            if i < n {
+                let (key, probe) = (&keys[i], &probes[i]);
+                if slots[i] != NONE {
+                    // Else the tag was another key's.
+                    out[i] = self.verify(slots[i], key).unwrap_or_else(|| self.probe(probe, key));
+                } else if let Some(slot) = index.second(probe).any(probe) {
+                    if let Some(line) = lines.get(slot as usize) {
+                        prefetch_read(line);
+                    }
+                    slots[i] = slot;
+                    late |= 1 << i;
+                } else if index.has_stash() {
+                    out[i] = self.probe(probe, key);
+                } else {
+                    out[i] = Lookup::Miss;
+                }
             }
         }
-        // The second buckets were asked for while the loop above went on.
-        let mut ask = rest;
-        while ask != 0 {
-            let i = ask.trailing_zeros() as usize;
-            ask &= ask - 1;
-            let bucket = index.second(&probes[i]);
-            let mask = bucket.candidates(&probes[i]);
-            if mask != 0
-                && let Some(s) = bucket.slot(mask.trailing_zeros(), &probes[i])
-                && let Some(line) = lines.get(s as usize)
-            {
-                prefetch_read(line);
-                slots[i] = s;
-            }
-        }
-        for (i, ((key, probe), (slot, out))) in
-            keys.iter().zip(&probes).zip(slots.iter().zip(out)).enumerate()
-        {
-            let quick = if *slot == NONE { None } else { self.verify(*slot, key) };
-            *out = match quick {
-                Some(found) => found,
-                // Nothing in two buckets, and the stash is empty.
-                None if *slot == NONE && rest >> i & 1 != 0 && !index.has_stash() => Lookup::Miss,
-                // A tag that was another key's, or the stash.
-                None => self.probe(probe, key),
-            };
+        while late != 0 {
+            let i = late.trailing_zeros() as usize;
+            late &= late - 1;
+            let found = self.verify(slots[i], &keys[i]);
+            out[i] = found.unwrap_or_else(|| self.probe(&probes[i], &keys[i]));
         }
     }
 

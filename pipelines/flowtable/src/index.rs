@@ -118,6 +118,13 @@ impl Bucket {
         ((w ^ probe.want) & SEEN == 0).then_some(slot_of(w))
     }
 
+    /// The slot of some candidate; there is hardly ever more than one.
+    #[inline(always)]
+    pub(crate) fn any(&self, probe: &Probe) -> Option<u32> {
+        let mask = self.candidates(probe);
+        if mask == 0 { None } else { self.slot(mask.trailing_zeros(), probe) }
+    }
+
     fn used(&self) -> u32 {
         self.0.iter().map(|w| u32::from(w.load(Ordering::Relaxed) != 0)).sum()
     }
@@ -434,6 +441,12 @@ impl Index {
             }
         }
         false
+    }
+
+    /// How many words of the stash are not empty.
+    #[cfg(all(test, loom))]
+    pub(crate) fn stash_words(&self) -> u32 {
+        self.buckets[self.main as usize..].iter().map(Bucket::used).sum()
     }
 
     /// How many words are not empty. For audits.

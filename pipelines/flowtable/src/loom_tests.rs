@@ -31,7 +31,10 @@ struct Bare {
 impl Bare {
     fn new() -> Arc<Self> {
         let index = Index::new(4).unwrap();
-        let probe = Probe::new(Hasher::new([1, 2, 3, 4]).two(5, 6), Side::Inside);
+        // A key whose two buckets are two.
+        let h = Hasher::new([1, 2, 3, 4]);
+        let mut probes = (0..).map(|i| Probe::new(h.two(5, i), Side::Inside));
+        let probe = probes.find(|p| !std::ptr::eq(index.first(p), index.second(p))).unwrap();
         Arc::new(Self { index, probe, dying: std::array::from_fn(|_| AtomicU64::new(0)) })
     }
 
@@ -57,7 +60,7 @@ impl Bare {
 
 #[test]
 fn loom_two_inserters_of_one_key_leave_exactly_one() {
-    model(4, || {
+    model(8, || {
         let b = Bare::new();
         let other = Arc::clone(&b);
         let t = thread::spawn(move || other.insert(1));
@@ -72,7 +75,7 @@ fn loom_two_inserters_of_one_key_leave_exactly_one() {
 
 #[test]
 fn loom_three_inserters_of_one_key_leave_at_most_one() {
-    model(2, || {
+    model(3, || {
         let b = Bare::new();
         let threads: Vec<_> = [1, 2]
             .map(|slot| {
@@ -91,7 +94,7 @@ fn loom_three_inserters_of_one_key_leave_at_most_one() {
 
 #[test]
 fn loom_an_inserter_beside_the_end_of_the_old_entry_leaves_at_most_one() {
-    model(4, || {
+    model(8, || {
         let b = Bare::new();
         b.insert(0).unwrap();
         let other = Arc::clone(&b);
@@ -112,7 +115,7 @@ fn loom_an_inserter_beside_the_end_of_the_old_entry_leaves_at_most_one() {
 
 #[test]
 fn loom_two_inserters_beside_the_end_of_the_old_entry_leave_at_most_one() {
-    model(2, || {
+    model(3, || {
         let b = Bare::new();
         b.insert(0).unwrap();
         let (ender, inserter) = (Arc::clone(&b), Arc::clone(&b));
@@ -126,6 +129,32 @@ fn loom_two_inserters_beside_the_end_of_the_old_entry_leave_at_most_one() {
         let theirs = t.join().unwrap();
         assert!(!(mine.is_ok() && theirs.is_ok()));
         assert_eq!(b.index.used_words(), u64::from(mine.is_ok() || theirs.is_ok()));
+    });
+}
+
+#[test]
+fn loom_an_inserter_in_the_stash_and_one_in_a_bucket_leave_exactly_one() {
+    model(5, || {
+        let b = Bare::new();
+        // Both buckets are full of other keys; one word of them is given back meanwhile.
+        for filler in 10..14 {
+            b.index.insert(&b.probe, filler, 0, |_| Same::No).unwrap();
+        }
+        let judge = |s: u32| if s < 3 { Same::Yes } else { Same::No };
+        let other = Arc::clone(&b);
+        let t = thread::spawn(move || {
+            assert!(other.index.remove(&other.probe, 10, 0));
+            other.index.insert(&other.probe, 1, 0, judge)
+        });
+        let mine = b.index.insert(&b.probe, 0, 0, judge);
+        let theirs = t.join().unwrap();
+        let winners = usize::from(mine.is_ok()) + usize::from(theirs.is_ok());
+        assert_eq!(winners, 1, "{mine:?} {theirs:?}");
+        let mut members = b.members();
+        members.retain(|s| *s < 3);
+        assert_eq!(members, [if mine.is_ok() { 0 } else { 1 }]);
+        assert_eq!(b.index.used_words(), 4);
+        assert_eq!(b.index.has_stash(), b.index.stash_words() == 1);
     });
 }
 
@@ -217,7 +246,7 @@ fn live(t: &Arc<FlowTable>) -> (usize, usize) {
 
 #[test]
 fn loom_two_workers_create_one_flow() {
-    model(2, || {
+    model(3, || {
         let t = table();
         let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
         let other = thread::spawn(move || {
@@ -237,7 +266,7 @@ fn loom_two_workers_create_one_flow() {
 
 #[test]
 fn loom_inside_and_outside_create_one_flow() {
-    model(2, || {
+    model(4, || {
         let t = table();
         let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
         {
@@ -261,7 +290,7 @@ fn loom_inside_and_outside_create_one_flow() {
 
 #[test]
 fn loom_creation_beside_expiry_of_the_same_flow() {
-    model(2, || {
+    model(3, || {
         let t = table();
         let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
         {
@@ -304,7 +333,7 @@ fn loom_creation_beside_expiry_of_the_same_flow() {
 
 #[test]
 fn loom_a_refresh_is_not_lost_and_one_party_ends_a_flow() {
-    model(3, || {
+    model(5, || {
         let t = table();
         let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
         {
@@ -329,7 +358,7 @@ fn loom_a_refresh_is_not_lost_and_one_party_ends_a_flow() {
 
 #[test]
 fn loom_a_reader_never_sees_a_slot_that_is_used_again() {
-    model(2, || {
+    model(3, || {
         let t = table();
         let mut a = t.worker(0).unwrap();
         let mut r = t.reader().unwrap();
@@ -374,7 +403,7 @@ fn loom_a_reader_never_sees_a_slot_that_is_used_again() {
 
 #[test]
 fn loom_two_workers_never_get_the_same_slot() {
-    model(3, || {
+    model(5, || {
         let t = table();
         let (a, b) = (t.sessions.cache(), t.sessions.cache());
         let before = t.sessions.take(&a).unwrap();
@@ -397,7 +426,7 @@ fn loom_two_workers_never_get_the_same_slot() {
 
 #[test]
 fn loom_neighbours_entries_are_copied_whole() {
-    model(3, || {
+    model(5, || {
         let m = Arc::new(SeqMap::new(1, [1, 2]));
         let key = |k: u64| [k, k + 1, k + 2];
         m.insert(&key(1), 100).unwrap();
@@ -417,7 +446,7 @@ fn loom_neighbours_entries_are_copied_whole() {
 
 #[test]
 fn loom_two_writers_of_different_keys_do_not_disturb_each_other() {
-    model(3, || {
+    model(5, || {
         let m = Arc::new(SeqMap::new(2, [1, 2]));
         let w = Arc::clone(&m);
         let writer = thread::spawn(move || w.insert(&[2, 0, 0], 200).is_ok());
@@ -432,7 +461,7 @@ fn loom_two_writers_of_different_keys_do_not_disturb_each_other() {
 
 #[test]
 fn loom_a_port_that_comes_back_while_its_word_fills_up_is_found() {
-    model(4, || {
+    model(6, || {
         let b = Arc::new(PortBitmap::new());
         for p in 1..64 {
             assert!(b.take(p));

@@ -161,7 +161,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// How many slots are in it.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) const fn len(&self) -> u32 {
         self.len.get()
     }

@@ -126,7 +126,7 @@ impl Forward {
             Next::Unreachable => return Err(unreachable(DropReason::NoRoute, Unreachable6::RejectRoute)),
             Next::NoRoute => return Err(unreachable(DropReason::NoRoute, Unreachable6::NoRoute)),
         };
-        let Some(link) = self.config.link(egress.interface) else {
+        let Some(link) = self.config.link(egress.interface()) else {
             return Err((DropReason::NoRoute, None));
         };
         // RFC 8200 3: lowered by one by each node that forwards, and not forwarded with zero. A
@@ -135,8 +135,8 @@ impl Forward {
             return Err((DropReason::HopLimit, Some(Error6::HopLimitExceeded)));
         }
         let ingress = packet.meta.ingress;
-        if ingress != egress.interface {
-            self.policy(ingress, egress.interface, link.tenant)?;
+        if ingress != egress.interface() {
+            self.policy(ingress, egress.interface(), link.tenant)?;
         } else if !link.tenant {
             // The destination is inside, but nobody there has it: the uplink's router believes that we
             // know better, and we would hand it back until its hop limit ran out.
@@ -148,7 +148,7 @@ impl Forward {
     /// RFC 8200 5, RFC 4443 3.2: a node on the way does not fragment.
     #[inline(always)]
     fn fits<F: Frame>(&self, packet: &Packet<F>, egress: Egress) -> Decision {
-        match self.config.link(egress.interface) {
+        match self.config.link(egress.interface()) {
             Some(link) if packet.frame.octets() > usize::from(link.mtu) => {
                 Err((DropReason::TooBig, Some(Error6::PacketTooBig { mtu: u32::from(link.mtu) })))
             }
@@ -163,7 +163,7 @@ impl Forward {
             let mut keys: ArrayVec<NativeKey, BURST> = ArrayVec::new();
             for (n, (packet, decision)) in packets.iter().zip(decided.iter_mut()).enumerate() {
                 let Ok(egress) = *decision else { continue };
-                let (from, to) = (packet.meta.ingress, egress.interface);
+                let (from, to) = (packet.meta.ingress, egress.interface());
                 let network = if way == Way::In { to } else { from };
                 // What we originate belongs to no network, and a network is not closed to itself.
                 if from == to || from == IfId::NONE || !self.config.link(network).is_some_and(|l| l.closed) {

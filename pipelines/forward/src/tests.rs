@@ -97,11 +97,11 @@ impl Row {
             let about = &packet[..packet.len().min(1232)];
             let octets = ip6(from, to).icmp_error(kind, code, word, about);
             let egress = if to.is_unicast_link_local() {
-                Egress { interface: rig.interface(interface), via: Via::Mac(mac(0x77)) }
+                Egress::new(rig.interface(interface), Via::Mac(mac(0x77)))
             } else {
                 rig.routes.lookup6(to).unwrap()
             };
-            assert_eq!(egress.interface, rig.interface(interface), "{sentence}");
+            assert_eq!(egress.interface(), rig.interface(interface), "{sentence}");
             assert_eq!(sent, [Leaving { egress, octets }], "{sentence}");
             rig.assert_counted(&[("icmp-errors-sent", 1)]);
         } else {

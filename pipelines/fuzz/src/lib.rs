@@ -183,7 +183,7 @@ pub fn routes(b: &[u8]) {
             Target::OnLink(interface) => Some((interface, Via::Ip6(dst))),
             Target::Via { .. } | Target::Unreachable => None,
         });
-        assert_eq!(table.lookup6(dst).map(|e| (e.interface, e.via)), want, "{dst}");
+        assert_eq!(table.lookup6(dst).map(|e| (e.interface(), e.via())), want, "{dst}");
     }
 }
 
@@ -301,7 +301,7 @@ pub fn forward(b: &[u8]) {
     match verdicts[0] {
         Verdict::Forward { egress } => {
             want[ipv6::HOP_LIMIT] -= 1;
-            let mtu = rig.interfaces.get(egress.interface).expect("an interface").mtu;
+            let mtu = rig.interfaces.get(egress.interface()).expect("an interface").mtu;
             assert!(want[ipv6::HOP_LIMIT] > 0 && want.len() <= usize::from(mtu));
             let src = ipv6::addr(&want, ipv6::SRC);
             assert!(!src.is_unicast_link_local() && !src.is_unspecified() && !src.is_multicast());
@@ -351,7 +351,7 @@ pub fn local(b: &[u8]) {
             let verdict = neighbors.local(&mut rig.ctx(), &mut errors, &mut packet);
             match verdict {
                 Verdict::Forward { egress } => {
-                    assert!(rig.interfaces.get(egress.interface).is_some());
+                    assert!(rig.interfaces.get(egress.interface()).is_some());
                     reply(packet.bytes());
                 }
                 Verdict::Consume | Verdict::Drop(_) => {}
@@ -438,7 +438,7 @@ fn translated(b: &[u8]) -> usize {
             }
             match verdicts[0] {
                 Verdict::Forward { egress } => {
-                    assert!(rig.interfaces.get(egress.interface).is_some());
+                    assert!(rig.interfaces.get(egress.interface()).is_some());
                     let out = packets[0].bytes();
                     let judged = check_packet_with(out, Inner::Header);
                     assert!(!right || judged.is_ok(), "{judged:?}: {}", causeway_testkit::describe(out));

@@ -134,6 +134,9 @@ pub enum ConfigError {
     /// The lowest IPv6 MTU is out of range.
     #[error("the lowest IPv6 MTU is {0}; allowed is 1280 to 9600 octets")]
     LowestIpv6Mtu(u16),
+    /// The largest segment is out of range.
+    #[error("the largest segment is {0}; allowed is 216 to 9560 octets")]
+    ClampMss(u16),
     /// The address for ICMP errors is no unicast address.
     #[error("{0} cannot be the source of ICMP errors")]
     IcmpSource(Ipv4Addr),
@@ -170,6 +173,9 @@ impl Config {
         }
         if !(1280..=9600).contains(&options.policy.lowest_ipv6_mtu) {
             return Err(ConfigError::LowestIpv6Mtu(options.policy.lowest_ipv6_mtu));
+        }
+        if let Some(mss) = options.policy.clamp_mss.filter(|m| !(216..=9560).contains(m)) {
+            return Err(ConfigError::ClampMss(mss));
         }
         if options.hold_down > MAX_TIMEOUT {
             return Err(ConfigError::HoldDown(options.hold_down));
@@ -293,6 +299,7 @@ mod tests {
         );
         assert_eq!(with(&|o| o.hold_down = Duration::MAX), ConfigError::HoldDown(Duration::MAX));
         assert_eq!(with(&|o| o.policy.lowest_ipv6_mtu = 1279), ConfigError::LowestIpv6Mtu(1279));
+        assert_eq!(with(&|o| o.policy.clamp_mss = Some(215)), ConfigError::ClampMss(215));
         assert_eq!(
             with(&|o| o.icmp_source = Some(Ipv4Addr::LOCALHOST)),
             ConfigError::IcmpSource(Ipv4Addr::LOCALHOST)

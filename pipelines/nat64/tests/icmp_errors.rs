@@ -229,9 +229,9 @@ fn errors_about_packets_that_nobody_sent_are_dropped() {
 fn wrong_checksums_short_and_nested_errors_are_dropped() {
     let Flowing { mut g, out, sent4, sent6 } = flowing(10);
     let four = ip4(SERVER, out.0).icmp(3, 1, [0; 4], &sent4);
-    assert_eq!(g.four(&poke(four.clone(), 22, &[0, 1])).dropped(), DropReason::Nat64BadChecksum);
+    assert_eq!(g.four(&poke(four, 22, &[0, 1])).dropped(), DropReason::Nat64BadChecksum);
     let six = ip6(VM1, SERVER6).icmp(1, 0, [0; 4], &sent6);
-    assert_eq!(g.six(&poke(six.clone(), 42, &[0, 1])).dropped(), DropReason::Nat64BadChecksum);
+    assert_eq!(g.six(&poke(six, 42, &[0, 1])).dropped(), DropReason::Nat64BadChecksum);
     let bad = DropReason::Nat64BadTransport;
     for n in [0, 1, 19, 20, 27] {
         assert_eq!(g.four(&ip4(SERVER, out.0).icmp(3, 1, [0; 4], &sent4[..n])).dropped(), bad, "{n}");
@@ -267,7 +267,6 @@ fn rfc6791_a_router_inside_gets_an_address_that_is_ours() {
     let Flowing { mut g, out, sent6, .. } = flowing(10);
     let p = ip6("2001:db8:64::fe", SERVER6).icmp(3, 0, [0; 4], &sent6);
     let b = g.six(&p).sent();
-    check_packet(&b).unwrap();
     assert_eq!(b[12..16], [192, 0, 2, 2], "the gateway's own on the way out");
     let from_host = g.six(&ip6(VM1, SERVER6).icmp(1, 4, [0; 4], &sent6)).sent();
     assert_eq!(from_host[12..16], out.0.octets());
@@ -277,6 +276,34 @@ fn rfc6791_a_router_inside_gets_an_address_that_is_ours() {
     let sent6 = g.four(&ip4(SERVER, out.0).udp(53, out.1, b"")).sent();
     let b = g.six(&ip6("2001:db8:64::fe", SERVER6).icmp(3, 0, [0; 4], &sent6)).sent();
     assert_eq!(b[12..16], [192, 0, 2, 77]);
+}
+
+#[test]
+fn rfc5837_4_a_router_inside_is_named_in_an_extension() {
+    let Flowing { mut g, sent6, .. } = flowing(10);
+    let error = ip6("2001:db8:64::fe", SERVER6).icmp(3, 0, [0; 4], &sent6);
+    let b = g.six(&error).sent();
+    // The datagram is padded to 128 octets: 32 words.
+    assert_eq!((b[20], b[25], b.len()), (11, 32, 28 + 128 + 28));
+    let extension = &b[156..];
+    assert_eq!(extension[..2], [0x20, 0]);
+    assert_eq!(extension[4..12], [0, 24, 2, 4, 0, 2, 0, 0]);
+    assert_eq!(extension[12..], v6("2001:db8:64::fe").octets());
+    let sum: u32 = extension.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c[1])).sum();
+    assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+    let from = ip4("192.0.2.2", SERVER).ttl(63).df(false).id(id_of(&b));
+    assert_eq!(b, from.icmp(11, 0, [0, 32, 0, 0], &b[28..]));
+    // The host's own errors need no name, and neither does anybody who is not asked to give one.
+    let own = g.six(&ip6(VM1, SERVER6).icmp(1, 4, [0; 4], &sent6)).sent();
+    assert_eq!(own[25], 0);
+    let mut o = options();
+    o.policy.identify_routers = false;
+    let mut g = Gateway::with(o);
+    let out = g.open(&ip6(VM1, SERVER6).udp(4000, 53, b""));
+    let sent6 = g.four(&ip4(SERVER, out.0).udp(53, out.1, b"")).sent();
+    let b = g.six(&ip6("2001:db8:64::fe", SERVER6).icmp(3, 0, [0; 4], &sent6)).sent();
+    check_packet(&b).unwrap();
+    assert_eq!(b[25], 0);
 }
 
 #[test]

@@ -420,3 +420,23 @@ fn rfc6146_3_5_a_source_under_the_prefix_is_dropped() {
     let p = ip6("2001:db8:64:ff9b::203.0.113.1", SERVER6).udp(1, 2, b"");
     assert_eq!(g.six(&p).dropped(), DropReason::Nat64LoopedSource);
 }
+
+#[test]
+fn rfc9293_3_7_1_the_segment_size_is_clamped_only_if_asked_for() {
+    let mss = |b: &[u8], at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
+    let options = [2, 4, 0x05, 0xb4];
+    let request = ip6(VM1, SERVER6).tcp(&syn().options(&options));
+    for (clamp, want) in [(None, 1460), (Some(1220), 1220), (Some(1500), 1460)] {
+        let mut g = with_policy(|p| p.clamp_mss = clamp);
+        let out = g.open(&request);
+        let b = g.six(&request).sent();
+        check_packet(&b).unwrap();
+        assert_eq!(mss(&b, 42), want);
+        let b = g.four(&ip4(SERVER, out.0).tcp(&tcp(80, out.1).syn().ack(1).options(&options))).sent();
+        check_packet(&b).unwrap();
+        assert_eq!(mss(&b, 62), want);
+        // Without SYN the octets mean nothing.
+        let b = g.six(&ip6(VM1, SERVER6).tcp(&tcp(5000, 80).ack(1).options(&options))).sent();
+        assert_eq!(mss(&b, 42), 1460);
+    }
+}

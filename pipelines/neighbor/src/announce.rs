@@ -87,6 +87,6 @@ pub(crate) fn announce_one<S: FrameSource>(
             (arp.emit(&mut packet.frame), MacAddr::BROADCAST, Counter::ArpSent)
         }
     };
-    let egress = Egress { interface: id, via: Via::Mac(mac) };
+    let egress = Egress::new(id, Via::Mac(mac));
     originated(ctx, packet, written.is_ok().then_some(counter), egress);
 }

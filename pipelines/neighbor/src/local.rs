@@ -226,7 +226,7 @@ impl<F: Frame> Neighbors<F> {
         NdOut { src: target, dst, message }.emit(&mut packet.frame).map_err(|_| DropReason::NoHeadroom)?;
         packet.meta = Meta { ethertype: packet.meta.ethertype, ..Meta::originated() };
         ctx.counters.add(Counter::NsAnswered, 1);
-        Ok(Some(Egress { interface: id, via: Via::Mac(to) }))
+        Ok(Some(Egress::new(id, Via::Mac(to))))
     }
 
     /// RFC 4861 7.2.5, RFC 9131.
@@ -280,7 +280,7 @@ impl<F: Frame> Neighbors<F> {
             return Err(DropReason::LocalNoService);
         }
         let egress = if ip.src.is_unicast_link_local() {
-            Egress { interface: id, via: Via::Ip6(ip.src) }
+            Egress::new(id, Via::Ip6(ip.src))
         } else {
             ctx.routes.lookup6(ip.src).ok_or(DropReason::NoRoute)?
         };
@@ -358,7 +358,7 @@ impl<F: Frame> Neighbors<F> {
         egress: Egress,
         octets: usize,
     ) -> Result<(), DropReason> {
-        let interface = ctx.interfaces.get(egress.interface).ok_or(DropReason::NoRoute)?;
+        let interface = ctx.interfaces.get(egress.interface()).ok_or(DropReason::NoRoute)?;
         if octets > usize::from(interface.mtu) {
             return Err(DropReason::TooBig);
         }
@@ -407,7 +407,7 @@ fn answer_arp<F: Frame, S: FrameSource<Frame = F>>(
     let id = packet.meta.ingress;
     packet.meta = Meta { ethertype: ethernet::ETHERTYPE_ARP, ..Meta::originated() };
     ctx.counters.add(Counter::ArpAnswered, 1);
-    Ok(Some(Egress { interface: id, via: Via::Mac(question.sender_mac) }))
+    Ok(Some(Egress::new(id, Via::Mac(question.sender_mac))))
 }
 
 /// The neighbour that a packet tells news of, and for a mere question its link-layer address. Quick and

@@ -115,13 +115,13 @@ impl<F: Frame> Neighbors<F> {
     /// worker has to look for are limited here, so that a scan cannot fill the ring to that worker.
     #[inline]
     pub fn resolve<S: FrameSource<Frame = F>>(&mut self, ctx: &Ctx<'_, S>, egress: &Egress) -> Resolution {
-        if let Via::Mac(mac) = egress.via {
+        if let Via::Mac(mac) = egress.via() {
             return Resolution::Ready(mac);
         }
-        let Some(interface) = ctx.interfaces.get(egress.interface) else {
+        let Some(interface) = ctx.interfaces.get(egress.interface()) else {
             return Resolution::Drop(DropReason::NextHopUnreachable);
         };
-        let key = match neighbor(LinkId::of(interface), egress.via) {
+        let key = match neighbor(LinkId::of(interface), egress.via()) {
             Next::Mac(mac) => return Resolution::Ready(mac),
             Next::Nobody => return Resolution::Drop(DropReason::NextHopUnreachable),
             Next::Neighbor(key) => key,
@@ -150,18 +150,18 @@ impl<F: Frame> Neighbors<F> {
     {
         let egress = packet.meta.egress;
         let interfaces = ctx.interfaces;
-        let Some(interface) = interfaces.get(egress.interface) else {
+        let Some(interface) = interfaces.get(egress.interface()) else {
             return ctx.counters.drop(DropReason::NextHopUnreachable);
         };
-        let key = match neighbor(LinkId::of(interface), egress.via) {
-            Next::Mac(mac) => return send_to(ctx, packet, egress.interface, mac),
+        let key = match neighbor(LinkId::of(interface), egress.via()) {
+            Next::Mac(mac) => return send_to(ctx, packet, egress.interface(), mac),
             Next::Nobody => return ctx.counters.drop(DropReason::NextHopUnreachable),
             Next::Neighbor(key) => key,
         };
         let hash = self.shared.hash(&key);
         let (slot, state) = match self.table.find(&key, hash) {
             Some(slot) => (slot, self.table.entry(slot).state),
-            None => match self.begin(ctx, egress.interface, interface, key, hash) {
+            None => match self.begin(ctx, egress.interface(), interface, key, hash) {
                 Ok(slot) => (slot, self.table.entry(slot).state),
                 Err(reason) => return ctx.counters.drop(reason),
             },
@@ -174,7 +174,7 @@ impl<F: Frame> Neighbors<F> {
             }
             // It was resolved since the packet was told to wait.
             Some(state) => match state.mac() {
-                Some(mac) => send_to(ctx, packet, egress.interface, mac),
+                Some(mac) => send_to(ctx, packet, egress.interface(), mac),
                 None => ctx.counters.drop(DropReason::NextHopUnreachable),
             },
         }
@@ -492,12 +492,7 @@ impl<F: Frame> Neighbors<F> {
             }
         };
         let sent = if key.address().is_ipv6() { Counter::NsSent } else { Counter::ArpSent };
-        originated(
-            ctx,
-            packet,
-            written.is_ok().then_some(sent),
-            Egress { interface: id, via: Via::Mac(mac) },
-        );
+        originated(ctx, packet, written.is_ok().then_some(sent), Egress::new(id, Via::Mac(mac)));
     }
 
     /// The times of the state machine, with the reachable time drawn anew (RFC 4861 6.3.4: between half
@@ -570,7 +565,7 @@ pub(crate) fn owns4(interface: &Interface, a: Ipv4Addr) -> bool {
 }
 
 fn send_to<S: FrameSource>(ctx: &mut Ctx<'_, S>, packet: Packet<S::Frame>, interface: IfId, mac: MacAddr) {
-    ctx.send(packet, Egress { interface, via: Via::Mac(mac) });
+    ctx.send(packet, Egress::new(interface, Via::Mac(mac)));
 }
 
 /// Sends a packet that we made, or counts why not: `sent` is nothing if it did not fit its frame.

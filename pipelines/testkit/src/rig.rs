@@ -208,7 +208,7 @@ impl Rig {
             std::net::IpAddr::V6(a) => Via::Ip6(a),
             std::net::IpAddr::V4(a) => Via::Ip4(a),
         };
-        Egress { interface: self.interface(interface), via }
+        Egress::new(self.interface(interface), via)
     }
 
     /// Takes out what the stage originated, after judging every packet with [`check_packet`].

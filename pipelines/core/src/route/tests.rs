@@ -52,11 +52,11 @@ fn via4(prefix: &str, gateway: &str) -> Route4 {
 }
 
 fn to6(interface: u16, via: &str) -> Option<Egress> {
-    Some(Egress { interface: IfId(interface), via: Via::Ip6(via.parse().unwrap()) })
+    Some(Egress::new(IfId(interface), Via::Ip6(via.parse().unwrap())))
 }
 
 fn to4(interface: u16, via: &str) -> Option<Egress> {
-    Some(Egress { interface: IfId(interface), via: Via::Ip4(via.parse().unwrap()) })
+    Some(Egress::new(IfId(interface), Via::Ip4(via.parse().unwrap())))
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_hundred_thousand_delegated_prefixes_are_found_in_short_runs() {
     for route in &six {
         let a = Ipv6Addr::from_bits(route.prefix.address().to_bits() | 0x1234);
         let Target::OnLink(interface) = route.target else { unreachable!() };
-        assert_eq!(r.lookup6(a), Some(Egress { interface, via: Via::Ip6(a) }));
+        assert_eq!(r.lookup6(a), Some(Egress::new(interface, Via::Ip6(a))));
     }
     assert_eq!(r.lookup6(Ipv6Addr::from_bits(base.to_bits() | 100_001u128 << 64)), None);
     let Level::Short { slots, .. } = &r.six.levels[0] else { panic!("64 bits are few") };

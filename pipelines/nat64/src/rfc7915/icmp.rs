@@ -103,6 +103,26 @@ pub(crate) struct New<A> {
     pub(crate) id: u16,
     pub(crate) df: bool,
     pub(crate) mtus: Mtus,
+    /// The IPv6 router that an IPv4 source stands for, if it is to be named.
+    pub(crate) router6: Option<Ipv6Addr>,
+}
+
+/// Octets of an extension structure with one IPv6 address.
+const ROUTER_EXTENSION: usize = 28;
+
+/// An extension structure (RFC 4884 7) with the interface information object of RFC 5837 4: the IPv6
+/// address of the router, by the interface that the packet came in by.
+fn router_extension(router: Ipv6Addr) -> [u8; ROUTER_EXTENSION] {
+    let mut b = [0u8; ROUTER_EXTENSION];
+    // Version 2; the object's length, class 2, and a type that says "incoming" and "address".
+    b[0] = 0x20;
+    b[4..8].copy_from_slice(&[0, 24, 2, 0x04]);
+    // Address family 2 is IPv6.
+    b[8..12].copy_from_slice(&[0, 2, 0, 0]);
+    b[12..].copy_from_slice(&router.octets());
+    let sum = checksum::checksum(&b);
+    put16(&mut b, 2, sum);
+    b
 }
 
 /// RFC 7915 5.2: type, code and the second word, to IPv4. Nothing for what is dropped.
@@ -320,7 +340,12 @@ pub(crate) fn to_v4(
     const INNER: usize = ipv4::HEADER + icmp::HEADER;
     let datagram = b.get(e.inner.0..e.inner.1).ok_or(DropReason::Nat64BadTransport)?;
     let ip = Ipv6Head::read(datagram)?;
-    let extension = b.get(e.extension..).unwrap_or(&[]);
+    let named = new.router6.map(router_extension);
+    let extension = match (b.get(e.extension..), &named) {
+        (Some([]) | None, Some(named)) => &named[..],
+        (Some(theirs), _) => theirs,
+        (None, None) => &[],
+    };
 
     // The packet inside: header, then as much as there is and has room.
     let upper_octets = ip.payload_octets.saturating_sub(e.inner_l4 - ipv6::HEADER);

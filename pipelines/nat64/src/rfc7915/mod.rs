@@ -4,6 +4,7 @@
 //!  v6_to_v4   IPv6 [extension headers] upper  ->  IPv4 upper      the start moves up, the payload stays
 //!  v4_to_v6   IPv4 [options] upper  ->  IPv6 [Fragment] upper     the start moves down
 //!  icmp       errors: type, code, pointer, MTU, and the packet inside
+//!  mss        the largest segment that a SYN asks for
 //!  fragment   an IPv4 packet that is too large for IPv6 and may be fragmented
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 pub(crate) mod fragment;
 pub(crate) mod icmp;
+mod mss;
 pub(crate) mod v4_to_v6;
 pub(crate) mod v6_to_v4;
 
@@ -76,6 +78,12 @@ pub struct Policy {
     /// IPv4 packets without DF whose result would be larger than this many octets are fragmented
     /// (RFC 7915 4). 1280 to 9600.
     pub lowest_ipv6_mtu: u16,
+    /// The largest segment that a TCP SYN may ask for, in octets; larger ones are lowered to it, in both
+    /// directions. Nothing: left alone (the default). 216 to 9560.
+    pub clamp_mss: Option<u16>,
+    /// Errors in which an IPv4 address stands for an IPv6 router carry the router's own address too
+    /// (RFC 6791 3.1, RFC 5837).
+    pub identify_routers: bool,
 }
 
 impl Default for Policy {
@@ -86,6 +94,8 @@ impl Default for Policy {
             df: DfPolicy::BySize,
             udp_zero: UdpZero::Compute,
             lowest_ipv6_mtu: 1280,
+            clamp_mss: None,
+            identify_routers: true,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use super::v6_to_v4::tcp_flags;
-use super::{Frag, Policy, Refusal, Tell, UdpZero, Upper, adjust, echo_delta};
+use super::{Frag, Policy, Refusal, Tell, UdpZero, Upper, adjust, echo_delta, mss};
 use causeway_core::{DropReason, Frame, Packet};
 use causeway_wire::ipv6::{self, next_header};
 use causeway_wire::l4::{self, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp, tcp, udp};
@@ -223,10 +223,15 @@ pub(crate) fn rewrite<F: Frame>(
             };
             put16(upper, udp::CHECKSUM, sum);
         }
-        Upper::Tcp { .. } => {
+        Upper::Tcp { flags } => {
             let h = upper.first_chunk_mut::<{ tcp::HEADER }>().ok_or(DropReason::Nat64BadTransport)?;
             put16(h, l4::DST_PORT, to.port);
             adjust(h, tcp::CHECKSUM, !to.delta);
+            if flags & tcp::SYN != 0
+                && let Some(most) = policy.clamp_mss
+            {
+                mss::clamp(upper, most);
+            }
         }
         Upper::Echo { request } => {
             let h = upper.first_chunk_mut::<{ icmp::HEADER }>().ok_or(DropReason::Nat64BadTransport)?;

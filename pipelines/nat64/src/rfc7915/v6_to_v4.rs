@@ -5,7 +5,7 @@
 //!              | IPv4 20 header| upper layer ...     (the frame begins later, nothing is moved)
 //! ```
 
-use super::{DF_CLEAR_OCTETS, DfPolicy, Frag, Policy, Refusal, Tell, Upper, adjust, echo_delta};
+use super::{DF_CLEAR_OCTETS, DfPolicy, Frag, Policy, Refusal, Tell, Upper, adjust, echo_delta, mss};
 use causeway_core::{DropReason, Frame, Packet};
 use causeway_wire::ipv6::{self, next_header};
 use causeway_wire::l4::{self, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp, tcp, udp};
@@ -64,11 +64,12 @@ pub(crate) fn parse<F: Frame>(packet: &Packet<F>, p: &mut In6) -> Result<(), Ref
     p.dst = addr(h, ipv6::DST);
     p.traffic_class = (h[0] << 4) | (h[1] >> 4);
     p.hop_limit = h[ipv6::HOP_LIMIT];
-    p.protocol = next;
-    p.l4 = ipv6::HEADER;
-    if !matches!(next, PROTO_UDP | PROTO_TCP | PROTO_ICMPV6) {
-        walk(b, next, p)?;
-    }
+    // By value: what went through a reference would have to be read back from memory.
+    (p.protocol, p.l4, p.fragment) = if matches!(next, PROTO_UDP | PROTO_TCP | PROTO_ICMPV6) {
+        (next, ipv6::HEADER, None)
+    } else {
+        walk(b, next)?
+    };
     // RFC 8200 3: a node that forwards discards what would leave with a hop limit of zero.
     if p.hop_limit <= 1 && !packet.meta.hop_done {
         return Err(Refusal { reason: DropReason::HopLimit, tell: Tell::TimeExceeded });
@@ -139,7 +140,7 @@ pub(crate) fn tcp_flags(b: &[u8]) -> Option<u8> {
 /// Steps over extension headers (RFC 7915 5.1): hop-by-hop options, destination options and Routing
 /// headers without segments left are skipped, and a Fragment header is read.
 #[cold]
-fn walk(b: &[u8], next: u8, p: &mut In6) -> Result<(), Refusal> {
+fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
     let w = ipv6::walk(b, next).map_err(|_| Refusal::silent(DropReason::Ip6BadExtension))?;
     // RFC 7915 5.1: a Routing header with segments left is answered with a Parameter Problem that
     // points at the segments-left field.
@@ -168,10 +169,8 @@ fn walk(b: &[u8], next: u8, p: &mut In6) -> Result<(), Refusal> {
             return Err(Refusal::silent(DropReason::Nat64Fragment));
         }
     }
-    p.protocol = w.protocol;
-    p.l4 = w.at;
-    p.fragment = w.fragment.map(|f| Frag { offset: f.offset, more: f.more, id: f.id });
-    Ok(())
+    let fragment = w.fragment.map(|f| Frag { offset: f.offset, more: f.more, id: f.id });
+    Ok((w.protocol, w.at, fragment))
 }
 
 /// True if the chain from the fixed header to `end` holds an authentication header. The chain was walked
@@ -222,10 +221,15 @@ pub(crate) fn rewrite<F: Frame>(
             // RFC 768: a computed zero is sent as all ones.
             put16(h, udp::CHECKSUM, if sum == 0 { 0xffff } else { sum });
         }
-        Upper::Tcp { .. } => {
+        Upper::Tcp { flags } => {
             let h = upper.first_chunk_mut::<{ tcp::HEADER }>().ok_or(DropReason::Nat64BadTransport)?;
             put16(h, l4::SRC_PORT, to.port);
             adjust(h, tcp::CHECKSUM, to.delta);
+            if flags & tcp::SYN != 0
+                && let Some(most) = policy.clamp_mss
+            {
+                mss::clamp(upper, most);
+            }
         }
         Upper::Echo { request } => {
             let h = upper.first_chunk_mut::<{ icmp::HEADER }>().ok_or(DropReason::Nat64BadTransport)?;

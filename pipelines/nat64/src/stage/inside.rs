@@ -277,7 +277,7 @@ impl<F: Frame> Nat64<F> {
         let Some(egress) = ctx.routes.lookup4(dst) else {
             return Err(Refusal::telling(DropReason::NoRoute, Tell::NoRoute));
         };
-        let mtu = mtu_of(ctx, egress.interface);
+        let mtu = mtu_of(ctx, egress.interface());
         *verdict = Verdict::Forward { egress };
         if octets > usize::from(mtu) {
             // RFC 7915 5: the sender is told what would have fit, with the larger header.
@@ -406,13 +406,14 @@ impl<F: Frame> Nat64<F> {
         let out4 = Ipv4Addr::from_bits(s.out4());
         self.way_out4(ctx, w.dst4, 0, verdict)?;
         // RFC 7915 5.2, RFC 6791: a router inside has no IPv4 address of its own.
+        let policy = &self.config.options().policy;
+        let router6 = (src != about.own && policy.identify_routers).then_some(src);
         let src = if src == about.own { out4 } else { self.router4(ctx, verdict, remote4).unwrap_or(out4) };
         let mtu4 = match verdict {
-            Verdict::Forward { egress } => u32::from(mtu_of(ctx, egress.interface)),
+            Verdict::Forward { egress } => u32::from(mtu_of(ctx, egress.interface())),
             _ => u32::MAX,
         };
         let mtus = icmp::Mtus { v6: u32::from(mtu_of(ctx, packet.meta.ingress)), v4: mtu4 };
-        let policy = &self.config.options().policy;
         let new = icmp::New {
             src,
             dst: remote4,
@@ -426,6 +427,7 @@ impl<F: Frame> Nat64<F> {
             // RFC 7915 5.1: an ICMP error is never larger than 576 octets.
             df: policy.df == DfPolicy::Always,
             mtus,
+            router6,
         };
         let n = icmp::to_v4(packet.bytes(), &about, &new, &mut self.scratch)?;
         replace(packet, &self.scratch[..n])?;
@@ -440,7 +442,9 @@ impl<F: Frame> Nat64<F> {
         dst: Ipv4Addr,
     ) -> Option<Ipv4Addr> {
         self.config.options().icmp_source.or_else(|| match verdict {
-            Verdict::Forward { egress } => ctx.interfaces.get(egress.interface).and_then(|i| i.source4(dst)),
+            Verdict::Forward { egress } => {
+                ctx.interfaces.get(egress.interface()).and_then(|i| i.source4(dst))
+            }
             _ => None,
         })
     }

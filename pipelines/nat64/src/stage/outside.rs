@@ -241,7 +241,7 @@ impl<F: Frame> Nat64<F> {
         let Some(egress) = ctx.routes.lookup6(Ipv6Addr::from_bits(inn.host6)) else {
             return Err(Refusal::telling(DropReason::NoRoute, Tell::NoRoute));
         };
-        let mtu = usize::from(mtu_of(ctx, egress.interface));
+        let mtu = usize::from(mtu_of(ctx, egress.interface()));
         *verdict = Verdict::Forward { egress };
         let cut = self.must_fragment(p, octets, mtu)?;
         let to = To6 { src: inn.remote6, dst: inn.host6, port: inn.port, delta: inn.delta };
@@ -396,7 +396,7 @@ impl<F: Frame> Nat64<F> {
         *verdict = Verdict::Forward { egress };
         let ingress = packet.meta.ingress;
         let mtu4 = if ingress == IfId::NONE { UNKNOWN_MTU } else { mtu_of(ctx, ingress) };
-        let mtus = icmp::Mtus { v6: u32::from(mtu_of(ctx, egress.interface)), v4: u32::from(mtu4) };
+        let mtus = icmp::Mtus { v6: u32::from(mtu_of(ctx, egress.interface())), v4: u32::from(mtu4) };
         let new = icmp::New {
             src: prefix.embed(router),
             dst: host6,
@@ -409,6 +409,7 @@ impl<F: Frame> Nat64<F> {
             id: 0,
             df: false,
             mtus,
+            router6: None,
         };
         let n = icmp::to_v6(packet.bytes(), &about, &new, &mut self.scratch)?;
         replace(packet, &self.scratch[..n])?;

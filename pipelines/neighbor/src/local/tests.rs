@@ -25,7 +25,7 @@ fn run(rows: Vec<Row>) {
         let (verdict, after) = g.local(ingress, &octets);
         match fate {
             Becomes(want, to) => {
-                let egress = Egress { interface: g.rig.interface(ingress), via: Via::Mac(to) };
+                let egress = Egress::new(g.rig.interface(ingress), Via::Mac(to));
                 assert_eq!(verdict, Verdict::Forward { egress }, "{sentence}");
                 assert_eq!(after, want, "{sentence}");
             }
@@ -104,7 +104,7 @@ fn rfc4862_5_4_3_a_probe_for_an_address_of_ours_is_told_to_all_nodes() {
     let probe = ip6("::", "ff02::1:ff00:1").ns(GW, None);
     let (verdict, after) = g.local("tenant0", &probe);
     let all = MacAddr::from_ipv6_multicast(ALL_NODES);
-    let egress = Egress { interface: IfId(0), via: Via::Mac(all) };
+    let egress = Egress::new(IfId(0), Via::Mac(all));
     assert_eq!(verdict, Verdict::Forward { egress });
     assert_eq!(after, ip6(GW, "ff02::1").na(GW, true, false, true, Some(TENANT_MAC)));
     let address = GW.parse().unwrap();
@@ -339,7 +339,7 @@ fn rfc5227_2_4_somebody_else_uses_an_address_of_ours() {
         let sent = g.rig.sent();
         assert_eq!(sent.len(), 1);
         assert_eq!(sent[0].octets, arp_request(UPLINK_MAC, ours, ours));
-        assert_eq!(sent[0].egress.via, Via::Mac(MacAddr::BROADCAST));
+        assert_eq!(sent[0].egress.via(), Via::Mac(MacAddr::BROADCAST));
         let address = ours.parse().unwrap();
         let event = Event::AddressConflict { interface: IfId(1), address, mac: mac(9) };
         assert_eq!(g.rig.take_events(), [event]);

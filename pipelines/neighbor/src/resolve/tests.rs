@@ -128,7 +128,7 @@ fn data(n: u8) -> Vec<u8> {
 }
 
 fn to(gate: &Gate, interface: &str, to: MacAddr) -> Egress {
-    Egress { interface: gate.rig.interface(interface), via: Via::Mac(to) }
+    Egress::new(gate.rig.interface(interface), Via::Mac(to))
 }
 
 fn group(target: &str) -> (Ipv6Addr, MacAddr) {
@@ -336,10 +336,10 @@ fn groups_and_given_addresses_need_no_neighbour() {
     assert_eq!(g.resolve("tenant0", "ff02::1"), m([0x33, 0x33, 0, 0, 0, 1]));
     assert_eq!(g.resolve("uplink0", "239.129.2.3"), m([1, 0, 0x5e, 1, 2, 3]));
     assert_eq!(g.resolve("uplink0", "255.255.255.255"), m([0xff; 6]));
-    let given = Egress { interface: IfId::NONE, via: Via::Mac(mac(5)) };
+    let given = Egress::new(IfId::NONE, Via::Mac(mac(5)));
     assert_eq!(g.n.resolve(&g.rig.ctx(), &given), Resolution::Ready(mac(5)));
     let unreachable = Resolution::Drop(DropReason::NextHopUnreachable);
-    let gone = Egress { interface: IfId(77), via: Via::Ip6(VM1.parse().unwrap()) };
+    let gone = Egress::new(IfId(77), Via::Ip6(VM1.parse().unwrap()));
     assert_eq!(g.n.resolve(&g.rig.ctx(), &gone), unreachable);
     for nobody in ["::", "::1", "0.0.0.0", "127.0.0.1"] {
         assert_eq!(g.resolve("uplink0", nobody), unreachable);
@@ -459,7 +459,7 @@ fn a_full_table_gives_the_place_of_a_neighbour_that_is_not_in_use() {
         }
         for l in g.pass(Duration::from_secs(1)) {
             let who = ipv6_target(&l.octets);
-            let from = if let Via::Mac(m) = l.egress.via { m } else { unreachable!() };
+            let from = if let Via::Mac(m) = l.egress.via() { m } else { unreachable!() };
             let _ = g.answer(&who, from);
         }
     }
@@ -646,7 +646,7 @@ fn a_new_plan_renumbers_links_and_forgets_those_that_are_gone() {
     g.pass(Duration::from_secs(46));
     let _ = g.resolve("tenant0", VM1);
     let probes = g.pass_until_sent(Duration::from_secs(8));
-    assert_eq!(probes[0].egress, Egress { interface: IfId(1), via: Via::Mac(mac(9)) });
+    assert_eq!(probes[0].egress, Egress::new(IfId(1), Via::Mac(mac(9))));
     // And back: more interfaces than ever.
     g.rig.interfaces = Interfaces::new(lab_interfaces());
     g.n.set_interfaces(&g.rig.interfaces, &g.rig.counters);

@@ -50,6 +50,7 @@ fn new<A: Copy>(a: A) -> New<A> {
         id: 7,
         df: false,
         mtus: MTUS,
+        router6: None,
     }
 }
 
