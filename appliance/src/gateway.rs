@@ -107,9 +107,9 @@ impl PollLoop for Loop {
 ///
 /// # Errors
 /// What kept it from starting, or went wrong at the end; nothing is left behind.
-pub fn launch(config: Arc<Config>, control: &ControlHandle) -> Result<(), Box<dyn Error>> {
-    let profile = hw_profile(&config)?;
-    let (spec, capacity) = spec(&config, &profile)?;
+pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<dyn Error>> {
+    let profile = hw_profile(config)?;
+    let (spec, capacity) = spec(config, &profile)?;
     let workers = u16::try_from(spec.worker_cores.len())?;
     let gateway = bringup::Gateway::bring_up(spec)?;
     for warning in gateway.warnings() {
@@ -120,7 +120,7 @@ pub fn launch(config: Arc<Config>, control: &ControlHandle) -> Result<(), Box<dy
             queues = port.rx_queues, promiscuous = port.promiscuous, "port is up");
     }
     let facts = gateway.ports().iter().map(facts).collect::<Vec<_>>();
-    let plan = Arc::new(Plan::build(&config, &facts, None)?);
+    let plan = Arc::new(Plan::build(config, &facts, None)?);
     let table = FlowTable::new(&causeway_flowtable::Config {
         sessions: capacity.sessions,
         mappings: capacity.mappings,

@@ -185,6 +185,20 @@ impl<Q: Queues> Io<Q> {
     }
 }
 
+/// Writes an Ethernet header without a tag, in two stores. False if there is no room for it.
+#[inline(always)]
+fn emit_untagged(b: &mut [u8], dst: MacAddr, src: MacAddr, ethertype: u16) -> bool {
+    let Some(header) = b.first_chunk_mut::<{ ethernet::HEADER }>() else { return false };
+    let (dst, src) = (dst.to_u64(), src.to_u64());
+    let first = dst << 16 | src >> 32;
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half of the source")]
+    let middle = src as u32;
+    header[..8].copy_from_slice(&first.to_be_bytes());
+    header[8..12].copy_from_slice(&middle.to_be_bytes());
+    header[12..].copy_from_slice(&ethertype.to_be_bytes());
+    true
+}
+
 /// NAT64 as the plan wants it, if it does.
 fn nat64<F: Frame>(plan: &Plan) -> Option<Nat64<F>> {
     let n = plan.nat64.as_ref()?;
@@ -492,7 +506,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         match uniform {
             Some(class) => self.run_class(class, arrived, again),
             None => {
-                BY_SLOT.into_iter().for_each(|class| self.run_class(class, &mut first[slot(class)], again))
+                for class in BY_SLOT {
+                    self.run_class(class, &mut first[slot(class)], again);
+                }
             }
         }
         for class in BY_SLOT {
@@ -515,7 +531,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         match class {
             Class::Nat64In | Class::Nat64Out => match &mut self.stages.nat64 {
                 Some(s) if class == Class::Nat64In => {
-                    s.v6_to_v4(&mut ctx!(self), self.guard, burst, verdicts)
+                    s.v6_to_v4(&mut ctx!(self), self.guard, burst, verdicts);
                 }
                 Some(s) => s.v4_to_v6(&mut ctx!(self), self.guard, burst, verdicts),
                 None => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
@@ -608,15 +624,22 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             self.counters.drop(DropReason::NoRoute);
             return;
         };
-        let header =
-            EthernetRepr { dst, src: interface.mac, vlan: interface.vlan, ethertype: packet.meta.ethertype };
-        if packet.frame.push_front(header.header_octets()).is_err()
-            || header.emit(packet.bytes_mut()).is_err()
-        {
+        let (src, ethertype) = (interface.mac, packet.meta.ethertype);
+        let room = if interface.vlan.is_some() { ethernet::HEADER_TAGGED } else { ethernet::HEADER };
+        if packet.frame.push_front(room).is_err() {
             self.counters.drop(DropReason::NoHeadroom);
             return;
         }
-        self.io.push(interface.port, packet.frame, self.counters);
+        let written = if interface.vlan.is_some() {
+            EthernetRepr { dst, src, vlan: interface.vlan, ethertype }.emit(packet.bytes_mut()).is_ok()
+        } else {
+            emit_untagged(packet.bytes_mut(), dst, src, ethertype)
+        };
+        if written {
+            self.io.push(interface.port, packet.frame, self.counters);
+        } else {
+            self.counters.drop(DropReason::NoHeadroom);
+        }
     }
 
     /// Hands something to the worker that owns its state.

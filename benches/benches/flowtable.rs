@@ -196,7 +196,7 @@ impl Arena {
     }
 
     /// `count` flows from `from` on, around the end, in bursts.
-    fn bursts<'a, K>(keys: &'a [K], from: usize, count: usize) -> impl Iterator<Item = &'a [K]> {
+    fn bursts<K>(keys: &[K], from: usize, count: usize) -> impl Iterator<Item = &[K]> {
         let from = from % keys.len();
         keys[from..].chunks(BULK).chain(keys.chunks(BULK).cycle()).take(count.div_ceil(BULK))
     }

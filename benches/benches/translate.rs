@@ -38,7 +38,7 @@ struct Flow {
 
 impl Flow {
     fn host6(self) -> [u8; 16] {
-        (HOSTS | u128::from(self.n / FLOWS_PER_HOST) + 0x100).to_be_bytes()
+        (HOSTS | (u128::from(self.n / FLOWS_PER_HOST) + 0x100)).to_be_bytes()
     }
 
     const fn host_port(self) -> u16 {

@@ -188,7 +188,7 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 /// Brings the gateway up, attaches it to control, and returns when it has stopped.
-pub type Launch = fn(Arc<Config>, &ControlHandle) -> Result<(), Box<dyn Error>>;
+pub type Launch = fn(&Arc<Config>, &ControlHandle) -> Result<(), Box<dyn Error>>;
 
 /// Runs the program: parses `args` (the first is the program's name), does what they say, and gives the exit
 /// code. `launch` is the packet path.
@@ -320,7 +320,7 @@ fn run(file: &Path, launch: Launch, out: &mut Output) -> u8 {
             return FAILED;
         }
     };
-    let outcome = launch(config, &control);
+    let outcome = launch(&config, &control);
     control.stop();
     match outcome {
         Ok(()) => {

@@ -127,8 +127,8 @@ impl Classifier {
                 groups: AddrSet::new(groups),
             });
         }
+        ports.iter_mut().for_each(|port| port.vlans.sort_unstable());
         for (port, macs) in ports.iter_mut().zip(port_macs) {
-            port.vlans.sort_unstable();
             macs.iter().for_each(|m| add_mac(port, *m));
         }
         let tenants = ifs.iter().filter(|i| i.tenant).flat_map(|i| &i.sources6);

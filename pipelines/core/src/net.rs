@@ -12,6 +12,8 @@ macro_rules! prefix {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name {
             addr: $bits,
+            /// Ones where the prefix is: kept, because every packet is compared with several prefixes.
+            mask: $bits,
             len: u8,
         }
 
@@ -28,12 +30,12 @@ macro_rules! prefix {
             /// too large.
             #[must_use]
             pub fn containing(addr: $addr, len: u8) -> Option<Self> {
-                (len <= $width).then(|| Self { addr: addr.to_bits() & Self::mask(len), len })
-            }
-
-            #[inline]
-            const fn mask(len: u8) -> $bits {
-                if len == 0 { 0 } else { <$bits>::MAX << ($width - len) }
+                let mask = match len {
+                    0 => 0,
+                    1..=$width => <$bits>::MAX << ($width - len),
+                    _ => return None,
+                };
+                Some(Self { addr: addr.to_bits() & mask, mask, len })
             }
 
             /// The first address.
@@ -45,7 +47,7 @@ macro_rules! prefix {
             /// The last address.
             #[must_use]
             pub const fn last(self) -> $addr {
-                <$addr>::from_bits(self.addr | !Self::mask(self.len))
+                <$addr>::from_bits(self.addr | !self.mask)
             }
 
             /// Number of bits.
@@ -59,14 +61,13 @@ macro_rules! prefix {
             #[inline(always)]
             #[must_use]
             pub const fn contains(self, a: $addr) -> bool {
-                (a.to_bits() ^ self.addr) & Self::mask(self.len) == 0
+                (a.to_bits() ^ self.addr) & self.mask == 0
             }
 
             /// True if the two have an address in common.
             #[must_use]
             pub fn overlaps(self, other: Self) -> bool {
-                let mask = Self::mask(self.len.min(other.len));
-                (self.addr ^ other.addr) & mask == 0
+                (self.addr ^ other.addr) & self.mask & other.mask == 0
             }
         }
 

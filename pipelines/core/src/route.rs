@@ -411,15 +411,21 @@ const NONE: u32 = u32::MAX;
 struct Lpm {
     /// The hop for what no prefix holds: that of the prefix of length 0, or [`NONE`].
     default: u32,
+    /// All prefixes but that of length 0 as mask, bits and hop, longest first; empty if there are more
+    /// than [`FEW`]. Most gateways have a handful, and then comparing is quicker than hashing.
+    few: Box<[(u128, u128, u32)]>,
     /// One for each length in use but 0, shortest first.
     levels: Box<[Level]>,
     hops: Box<[Hop]>,
     prefixes: usize,
 }
 
+/// As many prefixes as are compared one by one.
+const FEW: usize = 4;
+
 impl Default for Lpm {
     fn default() -> Self {
-        Self { default: NONE, levels: Box::default(), hops: Box::default(), prefixes: 0 }
+        Self { default: NONE, few: Box::default(), levels: Box::default(), hops: Box::default(), prefixes: 0 }
     }
 }
 
@@ -502,12 +508,21 @@ impl Lpm {
                 low = middle + 1;
             }
         }
-        let levels = masks.iter().zip(&entries).map(|(mask, e)| Level::new(*mask, e));
-        Self { default, levels: levels.collect(), hops: hops.into(), prefixes: table.len() }
+        let levels = masks.iter().zip(&entries).map(|(mask, e)| Level::new(*mask, e)).collect();
+        let mut few: Vec<(u128, u128, u32)> = Vec::new();
+        if numbered.len() <= FEW {
+            few.extend(numbered.iter().map(|((len, bits), hop)| (u128::MAX << (128 - len), *bits, *hop)));
+            few.sort_unstable_by_key(|(mask, ..)| std::cmp::Reverse(*mask));
+        }
+        Self { default, few: few.into(), levels, hops: hops.into(), prefixes: table.len() }
     }
 
     #[inline]
     fn lookup(&self, bits: u128) -> Option<Hop> {
+        if !self.few.is_empty() {
+            let found = self.few.iter().find(|(mask, prefix, _)| bits & mask == *prefix);
+            return self.hops.get(found.map_or(self.default, |(.., hop)| *hop) as usize).copied();
+        }
         let mut best = self.default;
         let mut levels = &self.levels[..];
         while let Some(level) = levels.get(levels.len() / 2) {

@@ -54,7 +54,7 @@ impl Guard<'_> {
     pub fn sweep(&self, slots: u32, now: Tick, sweeper: &mut impl Sweeper) -> Swept {
         let mut swept = Swept::default();
         let table = self.table;
-        for line in next_slice(&table.session_cursor, table.sessions.lines(), slots) {
+        for line in next_slices(&table.session_cursor, table.sessions.lines(), slots) {
             let ctl = line.load_ctl();
             if !ctl.is_live() {
                 continue;
@@ -64,7 +64,7 @@ impl Guard<'_> {
                 swept.sessions += 1;
             }
         }
-        for line in next_slice(&table.mapping_cursor, table.mappings.lines(), slots) {
+        for line in next_slices(&table.mapping_cursor, table.mappings.lines(), slots) {
             let ctl = line.ctl().load(Ordering::Acquire);
             if ctl >> LIFE_SHIFT == LIFE_LIVE && ctl & REFERENCES == 0 {
                 swept.mappings += u32::from(self.end_mapping(&Mapping { table, line }, sweeper));
@@ -204,18 +204,16 @@ impl Guard<'_> {
     }
 }
 
-/// The next `n` slots behind a shared cursor (fewer at the end of the slab).
-fn next_slice<'a, T>(cursor: &AtomicU64, lines: &'a [T], n: u32) -> &'a [T] {
+/// The next `n` slots behind a shared cursor: all calls together go round without gaps, whatever their
+/// `n`. Two slices where the end of the slab comes in between.
+fn next_slices<'a, T>(cursor: &AtomicU64, lines: &'a [T], n: u32) -> impl Iterator<Item = &'a T> {
     let total = lines.len() as u64;
-    if total == 0 || n == 0 {
-        return &[];
-    }
     let n = u64::from(n).min(total);
-    // In units of slices, so that slices meet without gaps also where the slab ends.
-    let slices = total.div_ceil(n);
-    let at = cursor.fetch_add(1, Ordering::Relaxed) % slices * n;
-    let range = usize::try_from(at).unwrap_or(0)..usize::try_from((at + n).min(total)).unwrap_or(0);
-    &lines[range]
+    // The cursor wraps after 2^64 slots, which is never.
+    let at = if total == 0 { 0 } else { cursor.fetch_add(n, Ordering::Relaxed) % total };
+    let first = at as usize..(at + n).min(total) as usize;
+    let second = 0..(at + n).saturating_sub(total) as usize;
+    lines[first].iter().chain(&lines[second])
 }
 
 #[expect(dead_code, reason = "keeps the sizes of lines from changing unnoticed")]

@@ -304,11 +304,15 @@ struct Open {
     state: Option<State>,
 }
 
+/// Host, port, and whether it is TCP.
+type Inside = (u8, u8, bool);
+/// Pool address and port, and the sessions by remote.
+type Mapped = ((Ipv4Addr, u16), HashMap<u8, Open>);
+
 #[derive(Debug, Default)]
 struct Model {
     now: u64,
-    /// By host, port and protocol: the pool address and port, and the sessions by remote.
-    mappings: HashMap<(u8, u8, bool), ((Ipv4Addr, u16), HashMap<u8, Open>)>,
+    mappings: HashMap<Inside, Mapped>,
 }
 
 impl Model {
