@@ -60,7 +60,7 @@ impl Default for Timeouts {
 /// Everything that a NAT64 can be told; [`Config::new`] checks it.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The NAT64 prefixes (RFC 6052). Flows refer to them by their place here.
+    /// The NAT64 prefixes (RFC 6052).
     pub prefixes: Vec<Prefix6>,
     /// The IPv4 addresses that IPv6 hosts share.
     pub pool: Vec<Prefix4>,
@@ -167,6 +167,20 @@ impl Config {
     /// The first thing that is wrong, see [`ConfigError`].
     pub fn new(options: Options) -> Result<Self, ConfigError> {
         let prefixes = Prefixes::new(&options.prefixes)?;
+        Self::checked(options, prefixes)
+    }
+
+    /// Checks `options` for a gateway that has run with this configuration: prefixes that both have keep
+    /// the numbers by which flows know them.
+    ///
+    /// # Errors
+    /// As [`Config::new`].
+    pub fn successor(&self, options: Options) -> Result<Self, ConfigError> {
+        let prefixes = self.prefixes.successor(&options.prefixes)?;
+        Self::checked(options, prefixes)
+    }
+
+    fn checked(options: Options, prefixes: Prefixes) -> Result<Self, ConfigError> {
         check_pool(&options.pool)?;
         if options.first_port == 0 || options.first_port > options.last_port {
             return Err(ConfigError::Ports(options.first_port, options.last_port));

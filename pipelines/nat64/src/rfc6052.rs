@@ -172,10 +172,12 @@ impl Prefix {
     }
 }
 
-/// The translation prefixes of a gateway, by number.
+/// The translation prefixes of a gateway, by number. Flows keep the number, so a prefix keeps its own for
+/// as long as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefixes {
-    list: Vec<Prefix>,
+    /// Each at the place that is its number.
+    list: Vec<Option<Prefix>>,
 }
 
 impl Prefixes {
@@ -185,19 +187,31 @@ impl Prefixes {
     /// What [`Prefix::new`] finds, or [`PrefixError::None`], [`PrefixError::TooMany`] or
     /// [`PrefixError::Overlap`].
     pub fn new(list: &[Prefix6]) -> Result<Self, PrefixError> {
-        if list.is_empty() {
-            return Err(PrefixError::None);
-        }
-        if list.len() > MAX_PREFIXES {
-            return Err(PrefixError::TooMany(list.len()));
-        }
-        for (n, a) in list.iter().enumerate() {
-            if let Some(b) = list[..n].iter().find(|b| b.overlaps(*a)) {
-                return Err(PrefixError::Overlap(*b, *a));
+        Ok(Self { list: check(list)?.into_iter().map(Some).collect() })
+    }
+
+    /// The prefixes of a new configuration. Those that were there before keep their numbers; the others get
+    /// numbers that nobody had, so that flows of a prefix that is gone never meet another one.
+    ///
+    /// # Errors
+    /// As [`Prefixes::new`].
+    pub fn successor(&self, list: &[Prefix6]) -> Result<Self, PrefixError> {
+        let old = &self.list;
+        let mut next = vec![None; old.len()];
+        let mut fresh = Vec::new();
+        for p in check(list)? {
+            match old.iter().position(|b| *b == Some(p)) {
+                Some(n) => next[n] = Some(p),
+                None => fresh.push(p),
             }
         }
-        let list = list.iter().map(|p| Prefix::new(*p)).collect::<Result<_, _>>()?;
-        Ok(Self { list })
+        for p in fresh {
+            match old.iter().zip(&next).position(|(before, now)| before.is_none() && now.is_none()) {
+                Some(n) => next[n] = Some(p),
+                None => next.push(Some(p)),
+            }
+        }
+        Ok(Self { list: next })
     }
 
     /// Number of the prefix that `a` is under, and the IPv4 address in it.
@@ -210,30 +224,47 @@ impl Prefixes {
     /// As [`Prefixes::extract`], with numbers.
     #[inline(always)]
     pub(crate) fn extract_bits(&self, a: u128) -> Option<(u8, u32)> {
-        // The numbers fit: there are at most MAX_PREFIXES.
-        let hit = (0u8..).zip(&self.list).find(|(_, p)| p.contains_bits(a));
-        hit.map(|(n, p)| (n, p.extract_bits(a)))
+        // The numbers fit: one configuration adds at most MAX_PREFIXES, and the next one fills the gaps.
+        (0u8..).zip(&self.list).find_map(|(n, p)| match p {
+            Some(p) if p.contains_bits(a) => Some((n, p.extract_bits(a))),
+            _ => None,
+        })
     }
 
     /// True if `a` is under any of the prefixes.
     #[inline]
     #[must_use]
     pub fn contains(&self, a: Ipv6Addr) -> bool {
-        self.list.iter().any(|p| p.contains(a))
+        self.all().any(|p| p.contains(a))
     }
 
     /// The prefix with this number.
     #[inline(always)]
     #[must_use]
     pub fn get(&self, number: u8) -> Option<&Prefix> {
-        self.list.get(usize::from(number))
+        self.list.get(usize::from(number))?.as_ref()
     }
 
     /// All of them, in the order of their numbers.
-    #[must_use]
-    pub fn all(&self) -> &[Prefix] {
-        &self.list
+    pub fn all(&self) -> impl Iterator<Item = &Prefix> {
+        self.list.iter().flatten()
     }
+}
+
+/// Checks each prefix and that none overlap.
+fn check(list: &[Prefix6]) -> Result<Vec<Prefix>, PrefixError> {
+    if list.is_empty() {
+        return Err(PrefixError::None);
+    }
+    if list.len() > MAX_PREFIXES {
+        return Err(PrefixError::TooMany(list.len()));
+    }
+    for (n, a) in list.iter().enumerate() {
+        if let Some(b) = list[..n].iter().find(|b| b.overlaps(*a)) {
+            return Err(PrefixError::Overlap(*b, *a));
+        }
+    }
+    list.iter().map(|p| Prefix::new(*p)).collect()
 }
 
 /// Blocks that are not globally reachable, as the IANA IPv4 special-purpose registry of RFC 6890 lists
@@ -375,6 +406,29 @@ mod tests {
         let overlap = ["2001:db8:1::/96", "2001:db8:1::/48"].map(|p| p.parse().unwrap());
         assert_eq!(Prefixes::new(&overlap), Err(PrefixError::Overlap(overlap[0], overlap[1])));
         assert_eq!(Prefixes::new(&[]), Err(PrefixError::None));
+    }
+
+    #[test]
+    fn a_prefix_keeps_its_number_and_a_number_that_was_in_use_is_not_given_away() {
+        let [a, b, c, d] = ["2001:db8:1::/96", "2001:db8:2::/48", "2001:db8:3::/96", "2001:db8:4::/96"]
+            .map(|p| p.parse().unwrap());
+        let numbers = |p: &Prefixes| [a, b, c, d].map(|q: Prefix6| p.extract(q.address()).map(|(n, _)| n));
+        let first = Prefixes::new(&[a, b]).unwrap();
+        let second = first.successor(&[c, b]).unwrap();
+        assert_eq!(numbers(&second), [None, Some(1), Some(2), None]);
+        assert_eq!(second.get(0), None);
+        assert_eq!(second.all().count(), 2);
+        // One later the number is free.
+        let third = second.successor(&[d, c, b]).unwrap();
+        assert_eq!(numbers(&third), [None, Some(1), Some(2), Some(0)]);
+        assert_eq!(third.successor(&[]), Err(PrefixError::None));
+        // However often the list changes, numbers stay small.
+        let mut p = first;
+        for n in 0..200u16 {
+            let at = |m: u16| format!("2001:db8:{:x}::/96", 0x100 + n * 16 + m).parse().unwrap();
+            p = p.successor(&(0..16).map(at).collect::<Vec<_>>()).unwrap();
+            assert!(p.list.len() <= 2 * MAX_PREFIXES + 2, "{}", p.list.len());
+        }
     }
 
     #[test]

@@ -391,3 +391,27 @@ fn a_new_plan_ends_what_it_no_longer_allows() {
     assert_eq!(new.0.octets()[..3], [192, 0, 2]);
     assert_eq!(g.state(new, (SERVER, 53), UDP), Some(0));
 }
+
+#[test]
+fn a_new_plan_with_other_prefixes_never_mixes_flows_up() {
+    let mut g = Gateway::lab();
+    let out = g.open(&udp(VM1, 4000, 53));
+    // The prefix goes, and another takes its place in the list.
+    let other = Options { generation: 1, prefixes: vec!["2001:db8:77::/96".parse().unwrap()], ..options() };
+    let config = std::sync::Arc::new(g.nat.config().successor(other.clone()).unwrap());
+    let pool = std::sync::Arc::new(g.nat.pool().successor(&config));
+    g.nat.reconfigure(config, pool);
+    assert_eq!(g.four(&from_server(out, 53)).dropped(), DropReason::Nat64BadDestination);
+    g.open(&ip6(VM1, "2001:db8:77::198.51.100.10").udp(4000, 54, b""));
+    g.sweep();
+    assert_eq!(g.sessions(), 1, "the old one ended");
+    // The new prefix stays, behind another one: its flow goes on.
+    let prefixes = ["2001:db8:64:ff9b::/96", "2001:db8:77::/96"].map(|p| p.parse().unwrap()).to_vec();
+    let config =
+        std::sync::Arc::new(g.nat.config().successor(Options { generation: 2, prefixes, ..other }).unwrap());
+    let pool = std::sync::Arc::new(g.nat.pool().successor(&config));
+    g.nat.reconfigure(config, pool);
+    g.sweep();
+    let b = g.four(&from_server(out, 54)).sent();
+    assert_eq!(b[8..24], v6("2001:db8:77::198.51.100.10").octets());
+}
