@@ -114,8 +114,8 @@ impl Plan {
         let nat64 = match &config.nat64 {
             None => None,
             Some(n) => {
-                let config = Arc::new(nat64(n, generation)?);
                 let old = before.and_then(|b| b.nat64.as_ref());
+                let config = Arc::new(nat64(n, generation, old.map(|old| &*old.config))?);
                 let pool = old
                     .map_or_else(|| causeway_nat64::Pool4::new(&config), |old| old.pool.successor(&config));
                 Some(Nat64Plan { config, pool: Arc::new(pool) })
@@ -235,7 +235,11 @@ fn forward(config: &Config, interfaces: &Interfaces) -> Result<causeway_forward:
     Ok(forward)
 }
 
-fn nat64(n: &config::Nat64, generation: u64) -> Result<causeway_nat64::Config, PlanError> {
+fn nat64(
+    n: &config::Nat64,
+    generation: u64,
+    old: Option<&causeway_nat64::Config>,
+) -> Result<causeway_nat64::Config, PlanError> {
     use causeway_nat64::{Config, Filtering, Options, Policy, Timeouts};
     let t = &n.timeouts;
     let default = Options::default();
@@ -261,5 +265,9 @@ fn nat64(n: &config::Nat64, generation: u64) -> Result<causeway_nat64::Config, P
         generation: (generation & 0xffff) as u16,
         ..default
     };
-    Ok(Config::new(options)?)
+    // Flows know their prefix by its number, which a prefix that stays keeps.
+    Ok(match old {
+        Some(old) => old.successor(options)?,
+        None => Config::new(options)?,
+    })
 }

@@ -47,7 +47,7 @@ const PLAN_RING: usize = 2;
 /// How long all workers together take to judge every flow slot once.
 const SWEEP_PERIOD_US: u64 = 4_000_000;
 /// Flow slots judged for expiry in one poll, at most; fewer than the second are put off.
-const SWEEP_AT_MOST: u64 = 256;
+const SWEEP_AT_MOST: u64 = 128;
 const SWEEP_AT_LEAST: u64 = 16;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;
