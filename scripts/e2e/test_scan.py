@@ -1,6 +1,8 @@
 """RFC 6583: whoever scans the tenant's /64 must not take the neighbours away from those who use them."""
 
+import itertools
 import random
+import re
 import subprocess
 import time
 
@@ -15,7 +17,9 @@ import tools
 
 pytestmark = pytest.mark.usefixtures("lab")
 
-RATE_PPS, SECONDS = 10_000, 4
+# Three times what may be resolved a second, and in all many times what may be in resolution at once; slow
+# enough that a gateway that waits for a core loses nothing in its receive ring.
+RATE_PPS, SECONDS = 3_000, 5
 
 
 def scan(wire, side, source, link):
@@ -61,10 +65,15 @@ def test_a_scan_does_not_disturb_who_is_known(lab, side):
     after = gw.counters()
     assert sent > RATE_PPS * SECONDS * 0.9, "too slow to prove anything"
     for out in outputs:
+        assert "nreachable" not in out, out[-500:]
+        answered = [int(m) for m in re.findall(r"icmp_seq=(\d+) ttl", out)]
         line = next(line for line in out.splitlines() if "packets transmitted" in line)
-        transmitted, received = int(line.split()[0]), int(line.split()[3])
-        # The last one may still be on its way when ping ends.
-        assert transmitted - received <= 1, line
+        transmitted = int(line.split()[0])
+        # A neighbour that was taken away stays away for a second at least, that is, for 50 requests. A busy
+        # machine may lose a few.
+        gaps = [b - a for a, b in itertools.pairwise([0, *answered, transmitted + 1])]
+        assert max(gaps) <= 10, line
+        assert len(answered) >= transmitted * 0.95, line
     # Solicitations are rationed: a few thousand at most, not one for each packet.
     asked = after.get("ns-sent", 0) - before.get("ns-sent", 0)
     assert 0 < asked < sent / 2, asked

@@ -91,6 +91,12 @@ impl SeqMap {
         &self.entries[at..at + WINDOW]
     }
 
+    /// The first entry of a key's window.
+    #[cfg(all(test, loom))]
+    pub(crate) fn home(&self, key: &[u64; 3]) -> &impl Sized {
+        &self.window(key)[0]
+    }
+
     /// Asks the processor to bring the first entry that `key` may be in close.
     #[inline]
     pub fn prefetch(&self, key: &[u64; 3]) {

@@ -358,7 +358,7 @@ fn run(slots: u32, mappings: u32) {
     drop(w);
     for id in 0..WORKERS {
         // What the other workers retired and cached is theirs; they come in turn to give it back.
-        for _ in 0..8 {
+        for _ in 0..64 {
             for w in 0..WORKERS {
                 drop(table.worker(w).expect("a worker's handle").enter());
             }
