@@ -721,6 +721,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 config: &n.config,
                 pool: &n.pool,
                 counters: self.counters,
+                log: None,
+                now: self.now,
             }),
             forward: causeway_forward::Expiry { config: &self.plan.forward, counters: self.counters },
         };

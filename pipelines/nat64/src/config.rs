@@ -4,7 +4,7 @@ use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
 use crate::rfc7915::Policy;
 use causeway_core::{Duration, Prefix4, Prefix6};
 use causeway_flowtable::TICK_MICROS;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
 /// The most pool addresses of one gateway. Each takes 74 KiB for its port sets.
@@ -22,8 +22,104 @@ pub enum Filtering {
     /// Any remote address and port may use a mapping that exists.
     #[default]
     EndpointIndependent,
+    /// Only remote addresses that the inside host sent to through the mapping, from any port of theirs.
+    AddressDependent,
     /// Only remote addresses and ports that the inside host sent to through the mapping.
     AddressAndPortDependent,
+}
+
+/// How ports are given to subscribers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Allocation {
+    /// One by one.
+    #[default]
+    Single,
+    /// In blocks of consecutive ports, for all protocols at once: one log record for each block that is
+    /// given and returned, instead of one for each mapping.
+    Blocks {
+        /// Ports of a block: a power of two, 8 to 16384.
+        ports: u16,
+    },
+    /// By calculation (RFC 7422): each subscriber's address and ports follow from its place in `hosts`, so
+    /// that nothing has to be logged.
+    Deterministic {
+        /// Where subscribers are, in the order of calculation. Divided into prefixes of the subscribers'
+        /// length.
+        hosts: Vec<Prefix6>,
+    },
+}
+
+/// What one subscriber may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Ports of each protocol that it gets whatever others have taken. 0: none are promised.
+    pub ports_min: u16,
+    /// Ports of each protocol that it may have at once (RFC 6888 4, REQ-4). Nothing: as many as there are.
+    pub ports_max: Option<u16>,
+    /// Sessions that it may have at once (RFC 6888 4, REQ-5). Nothing: as many as there are.
+    pub sessions_max: Option<u32>,
+    /// New sessions a second, in the long run. Nothing: no limit.
+    pub new_sessions_per_second: Option<u32>,
+    /// New sessions at once on top of that rate.
+    pub new_sessions_burst: u32,
+}
+
+/// A subscriber, or some, that the operator knows by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// What operators call it. Not empty.
+    pub name: String,
+    /// Its hosts. All of them are one subscriber. No two tenants' prefixes overlap.
+    pub prefixes: Vec<Prefix6>,
+    /// Its own limits.
+    pub limits: Limits,
+    /// Its own exit addresses, which nobody else gets. Empty: those that all share.
+    pub pool: Vec<Prefix4>,
+}
+
+/// Who is accounted together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribers {
+    /// Hosts whose addresses have these first bits in common are one subscriber, unless a tenant has
+    /// them. 1 to 128.
+    pub prefix_length: u8,
+    /// What each may have.
+    pub limits: Limits,
+    /// Subscribers with a name.
+    pub tenants: Vec<Tenant>,
+    /// Subscribers with mappings at the same time, at most (tenants included). 1 to 2^24.
+    pub capacity: u32,
+}
+
+impl Default for Subscribers {
+    /// Every /64 is one, without limits.
+    fn default() -> Self {
+        Self { prefix_length: 64, limits: Limits::default(), tenants: Vec::new(), capacity: 65_536 }
+    }
+}
+
+/// A mapping that is always there (RFC 6888 4, REQ-9; RFC 6146 3.1: statically configured).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticMapping {
+    /// TCP or UDP, by protocol number.
+    pub protocol: u8,
+    /// Where it is reached from IPv4. The address need not be in a pool.
+    pub outside: (Ipv4Addr, u16),
+    /// The server.
+    pub inside: (Ipv6Addr, u16),
+}
+
+/// What is written to the mapping log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogOptions {
+    /// Port blocks that are given and returned.
+    pub blocks: bool,
+    /// Mappings that begin and end.
+    pub mappings: bool,
+    /// Sessions that begin and end.
+    pub sessions: bool,
+    /// Records of sessions name the remote end too (RFC 6888 4, REQ-12 has it off unless asked for).
+    pub destinations: bool,
 }
 
 /// How long a session may be idle. One second to thirty days each; kept in ticks of a quarter second.
@@ -83,6 +179,14 @@ pub struct Options {
     pub icmp_source: Option<Ipv4Addr>,
     /// The plan's generation, as it is written into flows.
     pub generation: u16,
+    /// Who is accounted together, and what they may have.
+    pub subscribers: Subscribers,
+    /// How ports are given out.
+    pub allocation: Allocation,
+    /// Mappings that are always there.
+    pub static_mappings: Vec<StaticMapping>,
+    /// What is written to the mapping log.
+    pub log: LogOptions,
 }
 
 impl Default for Options {
@@ -100,6 +204,10 @@ impl Default for Options {
             policy: Policy::default(),
             icmp_source: None,
             generation: 0,
+            subscribers: Subscribers::default(),
+            allocation: Allocation::default(),
+            static_mappings: Vec::new(),
+            log: LogOptions::default(),
         }
     }
 }

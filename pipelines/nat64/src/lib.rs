@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod log;
 pub mod pool4;
 mod random;
 pub mod rfc6052;
@@ -21,7 +22,11 @@ pub mod rfc6146;
 mod rfc7915;
 mod stage;
 
-pub use config::{Config, ConfigError, Filtering, Options, Timeouts};
+pub use config::{
+    Allocation, Config, ConfigError, Filtering, Limits, LogOptions, Options, StaticMapping, Subscribers,
+    Tenant, Timeouts,
+};
+pub use log::{Log, LogEvent, LogRecord};
 pub use pool4::{Pool4, Usage};
 pub use rfc6146::session::{Expiry, describe};
 pub use rfc7915::{ClassPolicy, DfPolicy, Policy, UdpZero};

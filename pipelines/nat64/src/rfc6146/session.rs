@@ -10,8 +10,9 @@
 
 use super::tcp_fsm::{Event, Lifetime, Side, State};
 use crate::config::{Config, Ticks};
+use crate::log::Log;
 use crate::pool4::Pool4;
-use causeway_core::{Counter, Counters, Duration};
+use causeway_core::{Counter, Counters, Duration, Instant};
 use causeway_flowtable::{Ctl, Fate, Kind, Lifecycle, Mapping, Session, Sweeper, TICK_MICROS, Tick};
 use causeway_wire::l4::{PROTO_TCP, PROTO_UDP};
 use std::net::Ipv4Addr;
@@ -96,6 +97,10 @@ pub struct Expiry<'a> {
     pub pool: &'a Pool4,
     /// Where ended sessions and mappings are counted.
     pub counters: &'a Counters,
+    /// Where ended sessions and mappings are logged.
+    pub log: Option<&'a Log>,
+    /// Now.
+    pub now: Instant,
 }
 
 impl Expiry<'_> {

@@ -18,6 +18,7 @@ mod inside;
 mod outside;
 
 use crate::config::Config;
+use crate::log::Log;
 use crate::pool4::Pool4;
 use crate::random::{Identifications, Random};
 use crate::rfc6052::Prefix;
@@ -45,6 +46,7 @@ pub struct Nat64<F: Frame> {
     ids: Identifications,
     scratch: Box<icmp::Scratch>,
     fragments: Fragments<F>,
+    log: Option<Arc<Log>>,
 }
 
 impl<F: Frame> Nat64<F> {
@@ -54,7 +56,21 @@ impl<F: Frame> Nat64<F> {
         let mut random = Random::new();
         let ids = Identifications::new(&mut random);
         let fragments = Fragments::new(config.options().timeouts.fragment);
-        Self { config, pool, errors, random, ids, scratch: Box::new([0; icmp::SCRATCH]), fragments }
+        Self {
+            config,
+            pool,
+            errors,
+            random,
+            ids,
+            scratch: Box::new([0; icmp::SCRATCH]),
+            fragments,
+            log: None,
+        }
+    }
+
+    /// Writes the mapping log there from now on.
+    pub fn set_log(&mut self, log: Arc<Log>) {
+        self.log = Some(log);
     }
 
     /// Takes over a new configuration and the pool that goes with it (see [`Pool4::successor`]).
@@ -92,7 +108,13 @@ impl<F: Frame> Nat64<F> {
         slots: u32,
     ) -> Swept {
         self.poll(ctx, guard);
-        let mut expiry = Expiry { config: &self.config, pool: &self.pool, counters: ctx.counters };
+        let mut expiry = Expiry {
+            config: &self.config,
+            pool: &self.pool,
+            counters: ctx.counters,
+            log: self.log.as_deref(),
+            now: ctx.now,
+        };
         guard.sweep(slots, Tick::at(ctx.now), &mut expiry)
     }
 
