@@ -131,6 +131,14 @@ listed! {
         Nat64Filtered = "nat64-filtered",
         /// NAT64: no free port in the pool.
         Nat64PoolFull = "nat64-pool-full",
+        /// NAT64: the subscriber has all the ports that it may have (RFC 6888 3, REQ-4).
+        Nat64SubscriberPorts = "nat64-subscriber-ports",
+        /// NAT64: the subscriber has all the sessions that it may have (RFC 6888 3, REQ-5).
+        Nat64SubscriberSessions = "nat64-subscriber-sessions",
+        /// NAT64: the subscriber opens sessions faster than it may (RFC 6888 3, REQ-4).
+        Nat64SubscriberRate = "nat64-subscriber-rate",
+        /// NAT64: no room for another subscriber.
+        Nat64SubscribersFull = "nat64-subscribers-full",
         /// NAT64: the flow table is full.
         Nat64TableFull = "nat64-table-full",
         /// NAT64: another worker is building the same flow; the sender's retry will find it.

@@ -183,6 +183,16 @@ impl PortBitmap {
         self.used[w].load(Ordering::Acquire) & bit != 0
     }
 
+    /// True if any port of `range` is taken and does not rest. Reads each word of the range.
+    #[must_use]
+    pub fn any_live(&self, range: RangeInclusive<u16>) -> bool {
+        let (lo, hi) = (u32::from(*range.start()), u32::from(*range.end()));
+        (word_of(lo)..=word_of(hi)).any(|w| {
+            let resting: u64 = self.cooling.iter().map(|c| c[w].load(Ordering::SeqCst)).fold(0, |a, b| a | b);
+            self.used[w].load(Ordering::SeqCst) & !resting & within(w, lo, hi) != 0
+        })
+    }
+
     /// How many ports are taken or resting.
     #[must_use]
     pub fn in_use(&self) -> u32 {
@@ -208,13 +218,7 @@ impl PortBitmap {
     #[inline]
     fn take_in(&self, w: usize, lo: u32, hi: u32, want: u64, turn: u32) -> Option<u16> {
         let base = u32::try_from(w).ok()? * 64;
-        let mut allowed = want;
-        if lo > base {
-            allowed &= u64::MAX << (lo - base).min(63);
-        }
-        if hi < base + 63 {
-            allowed &= u64::MAX >> (base + 63 - hi).min(63);
-        }
+        let mut allowed = want & within(w, lo, hi);
         let mut now = self.used[w].load(Ordering::SeqCst);
         loop {
             let free = !now & allowed;
@@ -282,6 +286,20 @@ impl PortBitmap {
             }
         }
     }
+}
+
+/// The bits of word `w` that are ports from `lo` to `hi`. The word holds at least one of them.
+#[inline(always)]
+fn within(w: usize, lo: u32, hi: u32) -> u64 {
+    let base = (w * 64) as u32;
+    let mut bits = u64::MAX;
+    if lo > base {
+        bits &= u64::MAX << (lo - base).min(63);
+    }
+    if hi < base + 63 {
+        bits &= u64::MAX >> (base + 63 - hi).min(63);
+    }
+    bits
 }
 
 #[inline(always)]

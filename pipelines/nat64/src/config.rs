@@ -1,7 +1,14 @@
 //! What a NAT64 can be told, checked: a [`Config`] that exists is one that works.
 
+mod subscribers;
+
+pub(crate) use subscribers::blocks_within;
+pub use subscribers::{MAX_BLOCKS, MAX_SUBSCRIBERS, SubscriberError};
+
+use crate::deterministic::Deterministic;
 use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
 use crate::rfc7915::Policy;
+use crate::subscriber::Who;
 use causeway_core::{Duration, Prefix4, Prefix6};
 use causeway_flowtable::TICK_MICROS;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -87,7 +94,8 @@ pub struct Subscribers {
     pub limits: Limits,
     /// Subscribers with a name.
     pub tenants: Vec<Tenant>,
-    /// Subscribers with mappings at the same time, at most (tenants included). 1 to 2^24.
+    /// Subscribers without a name that have mappings at the same time, at most (tenants have places of
+    /// their own). 1 to 2^24. What a running pool has stays: a change needs a restart.
     pub capacity: u32,
 }
 
@@ -248,6 +256,9 @@ pub enum ConfigError {
     /// The address for ICMP errors is no unicast address.
     #[error("{0} cannot be the source of ICMP errors")]
     IcmpSource(Ipv4Addr),
+    /// Subscribers, the allocation of ports or static mappings.
+    #[error(transparent)]
+    Subscribers(#[from] SubscriberError),
 }
 
 /// Timeouts in ticks, as the sweep compares them.
@@ -266,6 +277,8 @@ pub struct Config {
     pub(crate) options: Options,
     pub(crate) prefixes: Prefixes,
     pub(crate) ticks: Ticks,
+    who: Who,
+    deterministic: Option<Deterministic>,
 }
 
 impl Config {
@@ -275,21 +288,24 @@ impl Config {
     /// The first thing that is wrong, see [`ConfigError`].
     pub fn new(options: Options) -> Result<Self, ConfigError> {
         let prefixes = Prefixes::new(&options.prefixes)?;
-        Self::checked(options, prefixes)
+        Self::checked(options, prefixes, None)
     }
 
     /// Checks `options` for a gateway that has run with this configuration: prefixes that both have keep
-    /// the numbers by which flows know them.
+    /// the numbers by which flows know them, and so do the pools of tenants.
     ///
     /// # Errors
     /// As [`Config::new`].
     pub fn successor(&self, options: Options) -> Result<Self, ConfigError> {
         let prefixes = self.prefixes.successor(&options.prefixes)?;
-        Self::checked(options, prefixes)
+        Self::checked(options, prefixes, Some(&self.who))
     }
 
-    fn checked(options: Options, prefixes: Prefixes) -> Result<Self, ConfigError> {
-        check_pool(&options.pool)?;
+    fn checked(options: Options, prefixes: Prefixes, before: Option<&Who>) -> Result<Self, ConfigError> {
+        if options.pool.is_empty() {
+            return Err(ConfigError::EmptyPool);
+        }
+        check_pool(&subscribers::all_pools(&options))?;
         if options.first_port == 0 || options.first_port > options.last_port {
             return Err(ConfigError::Ports(options.first_port, options.last_port));
         }
@@ -314,7 +330,10 @@ impl Config {
             tcp_incoming_syn: ticks("tcp-incoming-syn", t.tcp_incoming_syn)?,
             icmp: ticks("icmp", t.icmp)?,
         };
-        Ok(Self { options, prefixes, ticks })
+        subscribers::check(&options)?;
+        let deterministic = Deterministic::new(&options)?;
+        let who = Who::new(&options, before)?;
+        Ok(Self { options, prefixes, ticks, who, deterministic })
     }
 
     /// What it was made from.
@@ -329,18 +348,25 @@ impl Config {
         &self.prefixes
     }
 
-    /// True if `a` is a pool address.
+    /// True if `a` is a pool address, of all or of a tenant.
     #[inline]
     #[must_use]
     pub fn in_pool(&self, a: Ipv4Addr) -> bool {
-        self.options.pool.iter().any(|p| p.contains(a))
+        self.who.in_pool(a)
+    }
+
+    /// Whose hosts are whose.
+    pub(crate) const fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Ports by calculation, if they are.
+    pub(crate) const fn deterministic(&self) -> Option<&Deterministic> {
+        self.deterministic.as_ref()
     }
 }
 
 fn check_pool(pool: &[Prefix4]) -> Result<(), ConfigError> {
-    if pool.is_empty() {
-        return Err(ConfigError::EmptyPool);
-    }
     for (n, a) in pool.iter().enumerate() {
         if let Some(b) = pool[..n].iter().find(|b| b.overlaps(*a)) {
             return Err(ConfigError::PoolOverlap(*b, *a));

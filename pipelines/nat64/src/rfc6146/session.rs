@@ -11,11 +11,11 @@
 use super::tcp_fsm::{Event, Lifetime, Side, State};
 use crate::config::{Config, Ticks};
 use crate::log::Log;
-use crate::pool4::Pool4;
+use crate::pool4::{Note, Pool4};
 use causeway_core::{Counter, Counters, Duration, Instant};
 use causeway_flowtable::{Ctl, Fate, Kind, Lifecycle, Mapping, Session, Sweeper, TICK_MICROS, Tick};
 use causeway_wire::l4::{PROTO_TCP, PROTO_UDP};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A packet of the session from inside, other than TCP. False if the session has just ended.
 #[inline(always)]
@@ -104,11 +104,16 @@ pub struct Expiry<'a> {
 }
 
 impl Expiry<'_> {
-    /// True if a session of an older plan may go on: its prefix and its address are still there.
+    /// True if a session of an older plan may go on: its prefix is still there, and its address is
+    /// one that its host may have.
     fn allowed(&self, session: &Session<'_>) -> bool {
         session.plan_generation() == self.config.options().generation
             || (self.config.prefixes().get(session.prefix()).is_some()
-                && self.pool.contains(Ipv4Addr::from_bits(session.out4())))
+                && self.pool.serves(
+                    Ipv6Addr::from_bits(session.src6()),
+                    Ipv4Addr::from_bits(session.out4()),
+                    session.out_port(),
+                ))
     }
 }
 
@@ -129,11 +134,18 @@ impl Sweeper for Expiry<'_> {
     fn session_ended(&mut self, session: &Session<'_>) {
         if session.kind() == Kind::Nat64 {
             self.counters.add(Counter::Nat64SessionsEnded, 1);
+            // The session's reference keeps the mapping until after this.
+            if self.pool.has_accounts()
+                && let Some(m) = session.mapping()
+            {
+                self.pool.end_session(m.subscriber());
+            }
         }
     }
 
     fn mapping_ended(&mut self, mapping: &Mapping<'_>) {
         self.counters.add(Counter::Nat64MappingsEnded, 1);
-        self.pool.release(Ipv4Addr::from_bits(mapping.out4()), mapping.out_port(), mapping.protocol());
+        let note = Note { log: self.log, options: &self.config.options().log, now: self.now };
+        self.pool.mapping_ended(mapping, &note);
     }
 }

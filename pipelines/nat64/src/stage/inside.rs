@@ -1,6 +1,7 @@
 //! From IPv6 to IPv4: sessions from inside (RFC 6146 3.5), and the way out.
 
 use super::{Ends, Nat64, create_failed, mtu_of, new_session, replace, table_protocol};
+use crate::pool4::Pool4;
 use crate::rfc6052::{Prefix, is_forwardable};
 use crate::rfc6146::bib::{self, Ahead, Wanted};
 use crate::rfc6146::fragments::{Key, Next, Peer};
@@ -289,16 +290,17 @@ impl<F: Frame> Nat64<F> {
                 // A packet before this one in the burst may have opened its session.
                 return match guard.lookup(&key_of(w)) {
                     Lookup::Hit(s) if follow(&s, w, tick) => Ok(Out::of(&s)),
-                    _ => stray(guard, w, self.prefix(w.prefix)?),
+                    _ => stray(guard, &self.pool, w, self.prefix(w.prefix)?),
                 };
             }
         };
         let prefix = self.prefix(w.prefix)?;
         let new = new_session(key_of(w), guard.worker(), self.generation(), state, tick);
-        let mut fresh_mapping = false;
+        let note = self.note(ctx.now);
+        let (mut fresh_mapping, mut subscriber) = (false, 0);
         let created = guard.create_session(&new, || {
-            let (mapping, fresh) = bib::find_or_create(guard, &self.pool, ahead)?;
-            fresh_mapping = fresh;
+            let (mapping, fresh) = bib::find_or_create(guard, &self.pool, ahead, &note)?;
+            (fresh_mapping, subscriber) = (fresh, mapping.subscriber());
             let delta = ends(w, mapping.out4(), mapping.out_port()).delta(prefix);
             Ok::<_, DropReason>(Reserved::translated(mapping, w.dst4, w.p.dst_port, delta))
         });
@@ -316,7 +318,10 @@ impl<F: Frame> Nat64<F> {
                 follow(&s, w, tick);
                 Ok(Out::of(&s))
             }
-            Err(e) => Err(create_failed(&e)),
+            Err(e) => {
+                self.pool.cancel_session(subscriber, true);
+                Err(create_failed(&e))
+            }
         }
     }
 
@@ -588,9 +593,9 @@ fn follow(s: &Session<'_>, w: &Work6, tick: Tick) -> bool {
 
 /// A TCP segment without session that opens none (RFC 6146 3.5.2.2, CLOSED): it goes through the
 /// mapping if there is one, so that a late RST or FIN reaches its peer, and makes no state.
-fn stray(guard: &Guard<'_>, w: &Work6, prefix: &Prefix) -> Result<Out, Refusal> {
+fn stray(guard: &Guard<'_>, pool: &Pool4, w: &Work6, prefix: &Prefix) -> Result<Out, Refusal> {
     let src6 = Ipv6Addr::from_bits(w.p.src);
-    let m = bib::inside(guard, src6, w.p.src_port, PROTO_TCP).ok_or(DropReason::Nat64NoSession)?;
+    let m = bib::inside(guard, pool, src6, w.p.src_port, PROTO_TCP).ok_or(DropReason::Nat64NoSession)?;
     let (out4, out_port) = (m.out4(), m.out_port());
     Ok(Out { out4, out_port, delta: ends(w, out4, out_port).delta(prefix) })
 }

@@ -19,14 +19,14 @@ mod outside;
 
 use crate::config::Config;
 use crate::log::Log;
-use crate::pool4::Pool4;
+use crate::pool4::{Note, Pool4};
 use crate::random::{Identifications, Random};
 use crate::rfc6052::Prefix;
 use crate::rfc6146::fragments::Fragments;
 use crate::rfc6146::session::Expiry;
 use crate::rfc7915::{Refusal, Tell, icmp};
 use causeway_core::icmp_error::IcmpErrors;
-use causeway_core::{BURST, Ctx, DropReason, Frame, FrameSource, IfId, Packet, Verdict};
+use causeway_core::{BURST, Ctx, DropReason, Frame, FrameSource, IfId, Instant, Packet, Verdict};
 use causeway_flowtable::{CreateError, Guard, InsideKey, Kind, NewKey, NewSession, Swept, Tick};
 use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6};
 use causeway_wire::{checksum, ethernet};
@@ -151,6 +151,11 @@ impl<F: Frame> Nat64<F> {
         self.config.prefixes().get(number).ok_or(Refusal::silent(DropReason::Nat64BadDestination))
     }
 
+    /// For what is written to the mapping log now.
+    fn note(&self, now: Instant) -> Note<'_> {
+        Note { log: self.log.as_deref(), options: &self.config.options().log, now }
+    }
+
     /// Generation of the plan.
     fn generation(&self) -> u16 {
         self.config.options().generation
@@ -210,9 +215,14 @@ fn create_failed(e: &CreateError<DropReason>) -> Refusal {
         CreateError::SessionsFull | CreateError::IndexFull => DropReason::Nat64TableFull,
         CreateError::Reserve(reason) => *reason,
     };
-    // RFC 6146 3.5.1.1: the host is told when there is nothing to translate it to.
+    // RFC 6146 3.5.1.1, RFC 6888 3, REQ-11 b: the host is told when there is nothing to translate it to.
     let tell = match reason {
-        DropReason::Nat64TableFull | DropReason::Nat64PoolFull => Tell::AddressUnreachable,
+        DropReason::Nat64TableFull
+        | DropReason::Nat64PoolFull
+        | DropReason::Nat64SubscriberPorts
+        | DropReason::Nat64SubscriberSessions
+        | DropReason::Nat64SubscriberRate
+        | DropReason::Nat64SubscribersFull => Tell::AddressUnreachable,
         _ => Tell::Nothing,
     };
     Refusal { reason, tell }

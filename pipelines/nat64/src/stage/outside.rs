@@ -210,8 +210,12 @@ impl<F: Frame> Nat64<F> {
             prefix: number,
         };
         let new = new_session(key, guard.worker(), self.generation(), state, tick);
+        let mut subscriber = 0;
         let created = guard.create_session(&new, || {
             let held = mapping.acquire().ok_or(DropReason::Nat64NoBib)?;
+            // RFC 6888 3, REQ-5: sessions that strangers open count as well.
+            self.pool.begin_session(held.subscriber(), ctx.now, false)?;
+            subscriber = held.subscriber();
             Ok::<_, DropReason>(Reserved::translated(held, p.src, p.src_port, delta))
         });
         match created {
@@ -220,7 +224,10 @@ impl<F: Frame> Nat64<F> {
             Ok(Created::Existing(s)) => {
                 follow(&s, p, tick);
             }
-            Err(e) => return Err(Refusal::silent(create_failed(&e).reason)),
+            Err(e) => {
+                self.pool.cancel_session(subscriber, false);
+                return Err(Refusal::silent(create_failed(&e).reason));
+            }
         }
         Ok(inn)
     }

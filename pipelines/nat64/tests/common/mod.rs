@@ -4,7 +4,7 @@
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{Class, DropReason, Duration, Egress, Frame, HeapFrame, Packet, Verdict};
 use causeway_flowtable::{FlowTable, Lookup, OutsideKey, Tick, Worker};
-use causeway_nat64::{Config, Nat64, Options, Pool4};
+use causeway_nat64::{Config, Nat64, Options, Pool4, Subscribers};
 use causeway_testkit::nat64_oracle::{Choice, Flow};
 use causeway_testkit::{Rig, check_packet, describe};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -24,11 +24,12 @@ pub(crate) fn v4(s: &str) -> Ipv4Addr {
     s.parse().unwrap()
 }
 
-/// The lab's NAT64.
+/// The lab's NAT64: every host is a subscriber.
 pub(crate) fn options() -> Options {
     Options {
         prefixes: vec!["2001:db8:64:ff9b::/96".parse().unwrap()],
         pool: vec!["203.0.113.0/28".parse().unwrap()],
+        subscribers: Subscribers { prefix_length: 128, ..Subscribers::default() },
         ..Options::default()
     }
 }
