@@ -28,6 +28,7 @@ pub use config::{
 };
 pub use log::{Log, LogEvent, LogRecord};
 pub use pool4::{Pool4, Usage};
-pub use rfc6146::session::{Expiry, describe};
+pub use rfc6146::permission::{forget, is_permission};
+pub use rfc6146::session::{Expiry, PROBES, Probe, describe};
 pub use rfc7915::{ClassPolicy, DfPolicy, Policy, UdpZero};
 pub use stage::Nat64;

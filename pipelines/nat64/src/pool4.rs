@@ -13,6 +13,7 @@
 //! - A port that comes back rests (RFC 6888 4, REQ-8) before anybody gets it again.
 
 use crate::config::Config;
+use crate::rfc6146::syn::Flows;
 use causeway_core::{Instant, Prefix4};
 use causeway_flowtable::ports::{Parity, PortBitmap};
 use causeway_wire::l4::{PROTO_ICMP, PROTO_TCP, PROTO_UDP};
@@ -65,6 +66,8 @@ pub struct Pool4 {
     /// When the next turn is due, and which set has it.
     next_turn: AtomicU64,
     turn: AtomicU64,
+    /// Flows whose SYN from outside waits for the one from inside.
+    syns: Arc<Flows>,
 }
 
 impl Pool4 {
@@ -104,6 +107,7 @@ impl Pool4 {
             turn_micros: (hold_micros / sets).max(1),
             next_turn: AtomicU64::new(0),
             turn: AtomicU64::new(0),
+            syns: before.map_or_else(Arc::default, |b| Arc::clone(&b.syns)),
         }
     }
 
@@ -112,6 +116,11 @@ impl Pool4 {
     #[must_use]
     pub fn contains(&self, a: Ipv4Addr) -> bool {
         self.prefixes.iter().any(|(p, _)| p.contains(a))
+    }
+
+    /// Flows whose SYN from outside waits.
+    pub(crate) fn syns(&self) -> &Flows {
+        &self.syns
     }
 
     fn place(&self, a: Ipv4Addr) -> Option<usize> {
