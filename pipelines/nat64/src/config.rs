@@ -1,10 +1,12 @@
 //! What a NAT64 can be told, checked: a [`Config`] that exists is one that works.
 
 use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
+use crate::rfc6146::statics::Statics;
 use crate::rfc7915::Policy;
 use causeway_core::{Duration, Prefix4, Prefix6};
 use causeway_flowtable::TICK_MICROS;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The most pool addresses of one gateway. Each takes 74 KiB for its port sets.
@@ -245,6 +247,15 @@ pub enum ConfigError {
     /// The largest segment is out of range.
     #[error("the largest segment is {0}; allowed is 216 to 9560 octets")]
     ClampMss(u16),
+    /// A static mapping is none that can be.
+    #[error(
+        "the static mapping {0:?} cannot be: protocol 6 or 17, ports from 1, a unicast IPv4 address, and \
+         an IPv6 host that is not under a NAT64 prefix are allowed"
+    )]
+    Static(StaticMapping),
+    /// Two static mappings have the same outside or the same inside.
+    #[error("the static mappings {0:?} and {1:?} have the same outside or the same inside")]
+    StaticTwice(StaticMapping, StaticMapping),
     /// The address for ICMP errors is no unicast address.
     #[error("{0} cannot be the source of ICMP errors")]
     IcmpSource(Ipv4Addr),
@@ -266,6 +277,7 @@ pub struct Config {
     pub(crate) options: Options,
     pub(crate) prefixes: Prefixes,
     pub(crate) ticks: Ticks,
+    pub(crate) statics: Arc<Statics>,
 }
 
 impl Config {
@@ -305,6 +317,7 @@ impl Config {
         if let Some(a) = options.icmp_source.filter(|a| !is_forwardable(*a)) {
             return Err(ConfigError::IcmpSource(a));
         }
+        let statics = Arc::new(Statics::new(&options.static_mappings, &prefixes, &options.pool)?);
         let t = &options.timeouts;
         ticks("fragment", t.fragment)?;
         let ticks = Ticks {
@@ -314,7 +327,7 @@ impl Config {
             tcp_incoming_syn: ticks("tcp-incoming-syn", t.tcp_incoming_syn)?,
             icmp: ticks("icmp", t.icmp)?,
         };
-        Ok(Self { options, prefixes, ticks })
+        Ok(Self { options, prefixes, ticks, statics })
     }
 
     /// What it was made from.
@@ -329,11 +342,19 @@ impl Config {
         &self.prefixes
     }
 
-    /// True if `a` is a pool address.
+    /// True if `a` is a pool address, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn in_pool(&self, a: Ipv4Addr) -> bool {
-        self.options.pool.iter().any(|p| p.contains(a))
+        self.options.pool.iter().any(|p| p.contains(a)) || self.statics.has_address(a)
+    }
+
+    /// Every IPv4 address that is translated: the pool, and outside addresses of static mappings that are
+    /// in no pool prefix.
+    pub fn addresses(&self) -> impl Iterator<Item = Prefix4> + '_ {
+        // 32 bits are a prefix length.
+        let more = self.statics.addresses().iter().filter_map(|a| Prefix4::new(*a, 32));
+        self.options.pool.iter().copied().chain(more)
     }
 }
 

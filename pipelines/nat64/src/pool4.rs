@@ -13,6 +13,7 @@
 //! - A port that comes back rests (RFC 6888 4, REQ-8) before anybody gets it again.
 
 use crate::config::Config;
+use crate::rfc6146::statics::Statics;
 use crate::rfc6146::syn::Flows;
 use causeway_core::{Instant, Prefix4};
 use causeway_flowtable::ports::{Parity, PortBitmap};
@@ -21,7 +22,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many further addresses are tried when the host's own has no port left.
 pub const TRIES: usize = 8;
@@ -68,6 +69,10 @@ pub struct Pool4 {
     turn: AtomicU64,
     /// Flows whose SYN from outside waits for the one from inside.
     syns: Arc<Flows>,
+    /// The static mappings.
+    statics: Arc<Statics>,
+    /// All of them are there.
+    statics_made: AtomicBool,
 }
 
 impl Pool4 {
@@ -107,15 +112,40 @@ impl Pool4 {
             turn_micros: (hold_micros / sets).max(1),
             next_turn: AtomicU64::new(0),
             turn: AtomicU64::new(0),
+            statics: Arc::clone(&config.statics),
+            statics_made: AtomicBool::new(config.statics.is_empty()),
             syns: before.map_or_else(Arc::default, |b| Arc::clone(&b.syns)),
         }
     }
 
-    /// True if `a` is in the pool.
+    /// True if `a` is in the pool, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn contains(&self, a: Ipv4Addr) -> bool {
-        self.prefixes.iter().any(|(p, _)| p.contains(a))
+        self.prefixes.iter().any(|(p, _)| p.contains(a)) || self.statics.has_address(a)
+    }
+
+    /// The static mappings.
+    pub(crate) fn statics(&self) -> &Statics {
+        &self.statics
+    }
+
+    /// Notes whether all static mappings are there.
+    pub(crate) fn statics_are_made(&self, made: bool) {
+        self.statics_made.store(made, Ordering::Release);
+    }
+
+    /// True unless all static mappings are there.
+    pub(crate) fn statics_are_missing(&self) -> bool {
+        !self.statics_made.load(Ordering::Acquire)
+    }
+
+    /// Takes exactly this port for a mapping that has it already, whether it is free or rests. Nothing if
+    /// the address has no ports here.
+    pub(crate) fn claim(&self, a: Ipv4Addr, port: u16, protocol: u8) {
+        if let Some((set, a)) = index(protocol).zip(self.address(a)) {
+            a.ports[set].claim(port);
+        }
     }
 
     /// Flows whose SYN from outside waits.

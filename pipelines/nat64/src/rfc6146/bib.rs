@@ -15,7 +15,7 @@ use causeway_flowtable::{
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The one pool set that there is.
-const POOL_SET: u8 = 0;
+pub(crate) const POOL_SET: u8 = 0;
 
 /// Where a new mapping gets its address and port.
 struct FromPool<'p> {
@@ -64,6 +64,8 @@ pub(crate) fn find_or_create<'g>(
     let key = wanted.key();
     // A mapping whose last session ends at this moment cannot be held: then a new one is made.
     match guard.lookup_mapping_inside(&key) {
+        // A static mapping is about to take its place.
+        Lookup::Hit(m) if pool.statics().in_the_way(&m) => return Err(DropReason::Nat64Building),
         Lookup::Hit(m) => {
             if let Some(held) = m.acquire() {
                 return Ok((held, false));
@@ -71,6 +73,10 @@ pub(crate) fn find_or_create<'g>(
         }
         Lookup::Building => return Err(DropReason::Nat64Building),
         Lookup::Miss => {}
+    }
+    // It has a static one, which will be there in a moment.
+    if pool.statics().has_inside(wanted.src6, wanted.port, wanted.protocol) {
+        return Err(DropReason::Nat64Building);
     }
     let new = NewMapping {
         key,

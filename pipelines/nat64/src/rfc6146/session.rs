@@ -129,11 +129,17 @@ pub struct Expiry<'a> {
 }
 
 impl Expiry<'_> {
-    /// True if a session of an older plan may go on: its prefix and its address are still there.
+    /// True if a session of an older plan may go on: its prefix and its address are still there, and it is
+    /// in the way of no static mapping.
     fn allowed(&self, session: &Session<'_>) -> bool {
-        session.plan_generation() == self.config.options().generation
+        let present = session.plan_generation() == self.config.options().generation;
+        if present && !self.pool.statics_are_missing() {
+            return true;
+        }
+        let there = present
             || (self.config.prefixes().get(session.prefix()).is_some()
-                && self.pool.contains(Ipv4Addr::from_bits(session.out4())))
+                && self.pool.contains(Ipv4Addr::from_bits(session.out4())));
+        there && !self.pool.statics().displace(session)
     }
 
     /// An established connection becomes transitory, and its host is asked. False if this is none; then it

@@ -31,7 +31,7 @@ impl<F: Frame> Nat64<F> {
     }
 
     /// What has to be done once a poll besides the sweep: the rest of ports ends, waiting fragments and SYNs
-    /// time out, and a release that found no room goes on. Bounded.
+    /// time out, static mappings are made, and a release that found no room goes on. Bounded.
     pub fn poll<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) {
         self.pool.tick(ctx.now);
         if let Some(place) = self.fragments.take_put_off() {
@@ -39,6 +39,11 @@ impl<F: Frame> Nat64<F> {
         }
         self.fragments.expire(ctx.now, ctx.counters);
         self.expire_syns(ctx, guard);
+        if guard.worker() == 0 && !self.keeper.is_idle() {
+            let mut keeper = self.keeper;
+            keeper.keep(guard, &mut self.expiry(guard, ctx.counters, ctx.now));
+            self.keeper = keeper;
+        }
     }
 
     /// Sends what waits of a packet whose session is known, or can be found now.

@@ -29,6 +29,7 @@ use crate::rfc6052::Prefix;
 use crate::rfc6146::fragments::Fragments;
 use crate::rfc6146::permission::{self, COUNTED};
 use crate::rfc6146::session::Expiry;
+use crate::rfc6146::statics::Keeper;
 use crate::rfc6146::syn::Syns;
 use crate::rfc7915::{Refusal, Tell, icmp};
 use arrayvec::ArrayVec;
@@ -56,6 +57,7 @@ pub struct Nat64<F: Frame> {
     scratch: Box<icmp::Scratch>,
     fragments: Fragments<F>,
     syns: Syns<F>,
+    keeper: Keeper,
     log: Option<Arc<Log>>,
 }
 
@@ -75,6 +77,7 @@ impl<F: Frame> Nat64<F> {
             scratch: Box::new([0; icmp::SCRATCH]),
             fragments,
             syns: Syns::new(),
+            keeper: Keeper::new(),
             log: None,
         }
     }
@@ -88,6 +91,7 @@ impl<F: Frame> Nat64<F> {
     /// Fragments that wait are given up.
     pub fn reconfigure(&mut self, config: Arc<Config>, pool: Arc<Pool4>) {
         self.fragments = Fragments::new(config.options().timeouts.fragment);
+        self.keeper = Keeper::new();
         self.config = config;
         self.pool = pool;
     }

@@ -178,7 +178,11 @@ impl<F: Frame> Nat64<F> {
         if !self.lets_in(guard, &mapping, p) {
             return Err(DropReason::Nat64Filtered.into());
         }
-        let number = bib::prefix_of(&mapping);
+        // A static mapping is about to take its place.
+        if self.pool.statics().in_the_way(&mapping) {
+            return Err(DropReason::Nat64NoBib.into());
+        }
+        let number = self.prefix_for(&mapping);
         let prefix = *self.prefix(number)?;
         // RFC 6052 3.1 and RFC 1812 5.3.7: the source becomes an IPv6 address that is answered.
         if !prefix.may_embed(src) || !is_forwardable(src) {
@@ -233,6 +237,14 @@ impl<F: Frame> Nat64<F> {
             }
         }
         Ok(inn)
+    }
+
+    /// The prefix under which the hosts of a mapping see who comes from outside: the one that it was made
+    /// under, and if that is gone, or the mapping is static, the first one.
+    fn prefix_for(&self, mapping: &Mapping<'_>) -> u8 {
+        let number = bib::prefix_of(mapping);
+        let prefixes = self.config.prefixes();
+        if mapping.is_pinned() || prefixes.get(number).is_none() { prefixes.first() } else { number }
     }
 
     /// Whether a mapping is open to a packet without session (RFC 6146 3.5.1 to 3.5.3, RFC 4787 5).
