@@ -142,6 +142,16 @@ impl PortBitmap {
         true
     }
 
+    /// Makes exactly `port` taken, whether it is free, rests, or is taken already. For static mappings that
+    /// the flow table has already.
+    pub fn claim(&self, port: u16) {
+        let (w, bit) = place(port);
+        for set in &self.cooling {
+            set[w].fetch_and(!bit, Ordering::SeqCst);
+        }
+        self.take(port);
+    }
+
     /// Gives a port back at once. Returns false if it was not taken.
     pub fn free(&self, port: u16) -> bool {
         let (w, bit) = place(port);

@@ -7,11 +7,13 @@ pub use subscribers::{MAX_BLOCKS, MAX_SUBSCRIBERS, SubscriberError};
 
 use crate::deterministic::Deterministic;
 use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
+use crate::rfc6146::statics::Statics;
 use crate::rfc7915::Policy;
 use crate::subscriber::Who;
 use causeway_core::{Duration, Prefix4, Prefix6};
 use causeway_flowtable::TICK_MICROS;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The most pool addresses of one gateway. Each takes 74 KiB for its port sets.
@@ -253,6 +255,15 @@ pub enum ConfigError {
     /// The largest segment is out of range.
     #[error("the largest segment is {0}; allowed is 216 to 9560 octets")]
     ClampMss(u16),
+    /// A static mapping is none that can be.
+    #[error(
+        "the static mapping {0:?} cannot be: protocol 6 or 17, ports from 1, a unicast IPv4 address, and \
+         an IPv6 host that is not under a NAT64 prefix are allowed"
+    )]
+    Static(StaticMapping),
+    /// Two static mappings have the same outside or the same inside.
+    #[error("the static mappings {0:?} and {1:?} have the same outside or the same inside")]
+    StaticTwice(StaticMapping, StaticMapping),
     /// The address for ICMP errors is no unicast address.
     #[error("{0} cannot be the source of ICMP errors")]
     IcmpSource(Ipv4Addr),
@@ -279,6 +290,7 @@ pub struct Config {
     pub(crate) ticks: Ticks,
     who: Who,
     deterministic: Option<Deterministic>,
+    pub(crate) statics: Arc<Statics>,
 }
 
 impl Config {
@@ -333,7 +345,8 @@ impl Config {
         subscribers::check(&options)?;
         let deterministic = Deterministic::new(&options)?;
         let who = Who::new(&options, before)?;
-        Ok(Self { options, prefixes, ticks, who, deterministic })
+        let statics = Arc::new(Statics::new(&options.static_mappings, &prefixes, &who)?);
+        Ok(Self { options, prefixes, ticks, who, deterministic, statics })
     }
 
     /// What it was made from.
@@ -348,11 +361,19 @@ impl Config {
         &self.prefixes
     }
 
-    /// True if `a` is a pool address, of all or of a tenant.
+    /// True if `a` is a pool address, of all or of a tenant, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn in_pool(&self, a: Ipv4Addr) -> bool {
-        self.who.in_pool(a)
+        self.who.in_pool(a) || self.statics.has_address(a)
+    }
+
+    /// Every IPv4 address that is translated: the pools, of all and of tenants, and outside addresses of
+    /// static mappings that are in no pool prefix.
+    pub fn addresses(&self) -> impl Iterator<Item = Prefix4> + '_ {
+        // 32 bits are a prefix length.
+        let more = self.statics.addresses().iter().filter_map(|a| Prefix4::new(*a, 32));
+        self.who.pools().iter().flat_map(|(_, pool)| pool).copied().chain(more)
     }
 
     /// Whose hosts are whose.

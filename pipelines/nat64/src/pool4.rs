@@ -19,6 +19,8 @@ mod blocks;
 
 use crate::config::{Allocation, Config, Limits, blocks_within};
 use crate::deterministic::Deterministic;
+use crate::rfc6146::statics::Statics;
+use crate::rfc6146::syn::Flows;
 use crate::subscriber::book::{Book, KINDS, Pinned};
 use crate::subscriber::{SHARED, SubscriberUsage, limited};
 use causeway_core::{Instant, Prefix4, Prefix6};
@@ -28,7 +30,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) use account::{Admitted, Note};
 
@@ -103,14 +105,16 @@ struct Known {
     entry: Option<Pinned>,
 }
 
-/// A port that a static mapping has, and that is therefore never given out. The last pool that has it gives
-/// it back.
+/// A port that a static mapping has, and that is therefore never given out. If the mapping was never made,
+/// the last pool that has it gives it back.
 #[derive(Debug)]
 struct StaticPort {
     address: Arc<Address>,
     set: usize,
     port: u16,
     held: bool,
+    /// Its mapping was made: then the end of that gives the port back.
+    made: AtomicBool,
 }
 
 impl StaticPort {
@@ -121,6 +125,9 @@ impl StaticPort {
 
 impl Drop for StaticPort {
     fn drop(&mut self) {
+        if self.made.load(Ordering::Acquire) {
+            return;
+        }
         if self.held {
             self.address.ports[self.set].free_held(self.port);
         } else {
@@ -154,7 +161,8 @@ pub struct Pool4 {
     /// By number; those that do not exist are empty.
     sets: Vec<Set>,
     mode: Mode,
-    statics: Vec<Arc<StaticPort>>,
+    /// Ports of the pool that static mappings have, in order.
+    static_ports: Vec<Arc<StaticPort>>,
     key: RandomState,
     first_port: u16,
     last_port: u16,
@@ -177,6 +185,12 @@ pub struct Pool4 {
     /// When the next turn is due, and which set has it.
     next_turn: AtomicU64,
     turn: AtomicU64,
+    /// Flows whose SYN from outside waits for the one from inside.
+    syns: Arc<Flows>,
+    /// The static mappings.
+    statics: Arc<Statics>,
+    /// All of them are there.
+    statics_made: AtomicBool,
 }
 
 impl Pool4 {
@@ -232,12 +246,12 @@ impl Pool4 {
             .or_else(|| accounting.then(|| Book::new(subscribers.capacity)));
         let mut pool = Self {
             config: Arc::new(config.clone()),
-            ranges: ranges(&prefixes),
+            ranges: ranges(&prefixes, config.statics.addresses()),
             prefixes,
             places,
             sets,
             mode,
-            statics: Vec::new(),
+            static_ports: Vec::new(),
             key: before.map_or_else(RandomState::new, |b| b.key.clone()),
             first_port: o.first_port,
             last_port: o.last_port,
@@ -253,14 +267,17 @@ impl Pool4 {
             turns_each,
             next_turn: AtomicU64::new(0),
             turn: AtomicU64::new(0),
+            statics: Arc::clone(&config.statics),
+            statics_made: AtomicBool::new(config.statics.is_empty()),
+            syns: before.map_or_else(Arc::default, |b| Arc::clone(&b.syns)),
         };
-        pool.statics = pool.static_ports(before);
+        pool.static_ports = pool.ports_of_statics(before);
         pool.prepare_accounts(before);
         pool
     }
 
     /// The ports of the pool that static mappings have, in order.
-    fn static_ports(&self, before: Option<&Self>) -> Vec<Arc<StaticPort>> {
+    fn ports_of_statics(&self, before: Option<&Self>) -> Vec<Arc<StaticPort>> {
         let mappings = &self.config.options().static_mappings;
         let mut list: Vec<Arc<StaticPort>> = mappings
             .iter()
@@ -270,11 +287,18 @@ impl Pool4 {
                 let port = m.outside.1;
                 let same =
                     |s: &&Arc<StaticPort>| Arc::ptr_eq(&s.address, address) && (s.set, s.port) == (set, port);
-                Some(before.and_then(|b| b.statics.iter().find(same)).map_or_else(
+                Some(before.and_then(|b| b.static_ports.iter().find(same)).map_or_else(
                     || {
-                        // If a mapping has it now, it stays taken when that ends.
-                        address.ports[set].take(port);
-                        Arc::new(StaticPort { address: Arc::clone(address), set, port, held: self.held })
+                        // Also if it rests; and if a mapping has it now, it stays taken when that ends.
+                        address.ports[set].claim(port);
+                        let made = AtomicBool::new(false);
+                        Arc::new(StaticPort {
+                            address: Arc::clone(address),
+                            set,
+                            port,
+                            held: self.held,
+                            made,
+                        })
                     },
                     Arc::clone,
                 ))
@@ -286,10 +310,42 @@ impl Pool4 {
 
     /// True if a static mapping has this port of the pool.
     fn is_static(&self, address: u32, set: usize, port: u16) -> bool {
-        self.statics.binary_search_by_key(&(address, set, port), |s| s.key()).is_ok()
+        self.static_port(address, set, port).is_some()
     }
 
-    /// True if `a` is in the pool, of all or of a tenant.
+    fn static_port(&self, address: u32, set: usize, port: u16) -> Option<&StaticPort> {
+        let at = self.static_ports.binary_search_by_key(&(address, set, port), |s| s.key()).ok()?;
+        self.static_ports.get(at).map(|s| &**s)
+    }
+
+    /// The static mappings.
+    pub(crate) fn statics(&self) -> &Statics {
+        &self.statics
+    }
+
+    /// Notes that a static mapping is there: its port comes back when the mapping ends.
+    pub(crate) fn static_is_made(&self, a: Ipv4Addr, port: u16, protocol: u8) {
+        if let Some(s) = index(protocol).and_then(|set| self.static_port(a.to_bits(), set, port)) {
+            s.made.store(true, Ordering::Release);
+        }
+    }
+
+    /// Notes whether all static mappings are there.
+    pub(crate) fn statics_are_made(&self, made: bool) {
+        self.statics_made.store(made, Ordering::Release);
+    }
+
+    /// True unless all static mappings are there.
+    pub(crate) fn statics_are_missing(&self) -> bool {
+        !self.statics_made.load(Ordering::Acquire)
+    }
+
+    /// Flows whose SYN from outside waits.
+    pub(crate) fn syns(&self) -> &Flows {
+        &self.syns
+    }
+
+    /// True if `a` is in the pool, of all or of a tenant, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn contains(&self, a: Ipv4Addr) -> bool {
@@ -562,10 +618,11 @@ impl Place {
     }
 }
 
-/// First and last addresses of the prefixes, in order, neighbours in one.
-fn ranges(prefixes: &[(Prefix4, usize, u8)]) -> Vec<(u32, u32)> {
+/// First and last addresses of the prefixes and of `more`, in order, neighbours in one.
+fn ranges(prefixes: &[(Prefix4, usize, u8)], more: &[Ipv4Addr]) -> Vec<(u32, u32)> {
     let mut all: Vec<(u32, u32)> =
         prefixes.iter().map(|(p, ..)| (p.address().to_bits(), p.last().to_bits())).collect();
+    all.extend(more.iter().map(|a| (a.to_bits(), a.to_bits())));
     all.sort_unstable();
     let mut list: Vec<(u32, u32)> = Vec::new();
     for (first, last) in all {

@@ -84,7 +84,7 @@ impl Wanted {
     }
 }
 
-fn key(pool: &Pool4, src6: Ipv6Addr, port: u16, protocol: u8) -> MapInsideKey {
+pub(crate) fn key(pool: &Pool4, src6: Ipv6Addr, port: u16, protocol: u8) -> MapInsideKey {
     MapInsideKey { src6: src6.to_bits(), port, protocol, pool: pool.set_of(src6) }
 }
 
@@ -181,6 +181,8 @@ pub(crate) fn find_or_create<'g>(
     let key = wanted.key(pool);
     // A mapping whose last session ends at this moment cannot be held: then a new one is made.
     match ahead.found.unwrap_or_else(|| guard.lookup_mapping_inside(&key)) {
+        // A static mapping is about to take its place.
+        Lookup::Hit(m) if pool.statics().in_the_way(&m) => return Err(DropReason::Nat64Building),
         Lookup::Hit(m) => {
             if let Some(held) = m.acquire() {
                 return allowed(pool, held, wanted, note).map(|m| (m, false));
@@ -188,6 +190,10 @@ pub(crate) fn find_or_create<'g>(
         }
         Lookup::Building => return Err(DropReason::Nat64Building),
         Lookup::Miss => {}
+    }
+    // It has a static one, which will be there in a moment.
+    if pool.statics().has_inside(wanted.src6, wanted.port, wanted.protocol) {
+        return Err(DropReason::Nat64Building);
     }
     let admitted = pool.admit(wanted.src6, note.now)?;
     let new = NewMapping {

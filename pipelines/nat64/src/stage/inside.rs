@@ -1,6 +1,6 @@
 //! From IPv6 to IPv4: sessions from inside (RFC 6146 3.5), and the way out.
 
-use super::{Ends, Nat64, create_failed, mtu_of, new_session, replace, table_protocol};
+use super::{Ends, Nat64, Undo, create_failed, mtu_of, new_session, replace, table_protocol};
 use crate::pool4::Pool4;
 use crate::rfc6052::{Prefix, is_forwardable};
 use crate::rfc6146::bib::{self, Ahead, Wanted};
@@ -295,12 +295,17 @@ impl<F: Frame> Nat64<F> {
             }
         };
         let prefix = self.prefix(w.prefix)?;
-        let new = new_session(key_of(w), guard.worker(), self.generation(), state, tick);
+        let flags = self.session_flags();
+        let new = new_session(key_of(w), guard.worker(), self.generation(), state, flags, tick);
         let note = self.note(ctx.now);
-        let (mut fresh_mapping, mut subscriber) = (false, 0);
+        let mut fresh_mapping = false;
+        let mut undo = None;
         let created = guard.create_session(&new, || {
             let (mapping, fresh) = bib::find_or_create(guard, &self.pool, ahead, &note)?;
-            (fresh_mapping, subscriber) = (fresh, mapping.subscriber());
+            fresh_mapping = fresh;
+            let have = undo.insert(Undo { mapping: mapping.mapping(), permitted: false, inside: true });
+            self.permit(guard, ctx.counters, &mapping, w.dst4)?;
+            have.permitted = true;
             let delta = ends(w, mapping.out4(), mapping.out_port()).delta(prefix);
             Ok::<_, DropReason>(Reserved::translated(mapping, w.dst4, w.p.dst_port, delta))
         });
@@ -310,6 +315,9 @@ impl<F: Frame> Nat64<F> {
         match created {
             Ok(Created::Fresh(s)) => {
                 ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                if w.p.protocol == PROTO_TCP {
+                    self.meet_syn(ctx, &s, tick);
+                }
                 Ok(Out::of(&s))
             }
             // Another worker, or a packet before this one in the burst, was quicker: this packet is one
@@ -319,7 +327,9 @@ impl<F: Frame> Nat64<F> {
                 Ok(Out::of(&s))
             }
             Err(e) => {
-                self.pool.cancel_session(subscriber, true);
+                if let Some(undo) = undo {
+                    self.undo(guard, ctx.counters, ctx.now, &undo, w.dst4);
+                }
                 Err(create_failed(&e))
             }
         }
@@ -568,7 +578,7 @@ impl<F: Frame> Nat64<F> {
         verdict: &mut Verdict,
     ) {
         let error = match refusal.tell {
-            Tell::Nothing | Tell::SourceRouteFailed => None,
+            Tell::Nothing | Tell::Later | Tell::SourceRouteFailed => None,
             Tell::TimeExceeded => Some(Error6::HopLimitExceeded),
             Tell::BadField { pointer } => Some(Error6::HeaderField { pointer }),
             Tell::NoRoute => Some(Error6::Unreachable(Unreachable6::NoRoute)),
