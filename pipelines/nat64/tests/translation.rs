@@ -125,6 +125,7 @@ fn rfc7915_5_1_extension_headers_are_skipped() {
             .dest_options(&[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         ip6(VM1, SERVER6).routing(4, 0, &[0; 4]),
         ip6(VM1, SERVER6).fragment(0, false, 0x1234_5678),
+        ip6(VM1, SERVER6).dest_options(&[1, 4, 0, 0, 0, 0]).fragment(0, false, 0x1234_5678),
     ];
     let out = g.open(&udp6(1));
     for chain in chains {
@@ -251,14 +252,30 @@ fn rfc7915_5_2_and_4_2_other_icmp_is_dropped_silently() {
 }
 
 #[test]
-fn rfc6146_1_2_other_protocols_are_dropped() {
+fn rfc6146_3_4_other_protocols_are_dropped_and_told() {
     let mut g = Gateway::lab();
     let out = g.open(&udp6(1));
-    for protocol in [2, 33, 41, 47, 50, 132, 136] {
-        assert_eq!(g.six(&ip6(VM1, SERVER6).raw(protocol, &[0; 40])).dropped(), DropReason::Nat64Protocol);
+    let _ = g.rig.sent();
+    for protocol in [33, 41, 47, 50, 59, 132, 136] {
+        let p = ip6(VM1, SERVER6).raw(protocol, &[0; 40]);
+        assert_eq!(g.six(&p).dropped(), DropReason::Nat64Protocol);
+        let told = g.rig.sent().remove(0).octets;
+        check_packet(&told).unwrap();
+        assert_eq!((&told[24..40], told[40], told[41]), (&v6(VM1).octets()[..], 1, 4), "{protocol}");
+        assert_eq!(&told[48..], &p);
         let p = ip4(SERVER, out.0).raw(protocol, &[0; 40]);
         assert_eq!(g.four(&p).dropped(), DropReason::Nat64Protocol);
+        let told = g.rig.sent().remove(0).octets;
+        check_packet(&told).unwrap();
+        assert_eq!((&told[16..20], told[20], told[21]), (&v4(SERVER).octets()[..], 3, 2), "{protocol}");
+        assert_eq!(&told[28..], &p);
     }
+    g.rig.assert_counted(&[
+        ("nat64-v6-to-v4", 1),
+        ("nat64-sessions-created", 1),
+        ("nat64-mappings-created", 1),
+        ("icmp-errors-sent", 14),
+    ]);
     // What an authentication header protects would not survive.
     let p = ip6(VM1, SERVER6).auth(1, 1, &[0; 12]).udp(4000, 53, b"x");
     assert_eq!(g.six(&p).dropped(), DropReason::Nat64Protocol);
@@ -271,6 +288,17 @@ fn rfc6146_1_2_other_protocols_are_dropped() {
         g.four(&ip4(SERVER, out.0).raw(58, &[128, 0, 0, 0, 0, 0, 0, 0])).dropped(),
         DropReason::Nat64Protocol
     );
+}
+
+#[test]
+fn rfc7915_4_2_igmp_is_dropped_silently() {
+    let mut g = Gateway::lab();
+    let out = g.open(&udp6(1));
+    for kind in [0x11, 0x12, 0x16, 0x17, 0x22] {
+        let p = ip4(SERVER, out.0).raw(2, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(g.four(&p).dropped(), DropReason::Nat64Protocol);
+    }
+    assert!(g.rig.sent().is_empty());
 }
 
 #[test]

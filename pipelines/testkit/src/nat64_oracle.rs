@@ -162,6 +162,8 @@ impl Six {
         // Header by header: etherparse's own walk insists on the recommended order.
         loop {
             match next {
+                // RFC 7915 5.1.1: none of these behind a Fragment header.
+                0 | 60 | 43 if fragment.is_some() => return None,
                 0 | 60 | 43 => {
                     let (e, after) = ep::Ipv6RawExtHeader::from_slice(rest.get(at..)?).ok()?;
                     if next == 43 && e.payload()[1] != 0 {
@@ -175,9 +177,10 @@ impl Six {
                     fragment = Some((e.fragment_offset.value(), e.more_fragments, e.identification));
                     at = rest.len() - after.len();
                     next = e.next_header.0;
-                    if e.fragment_offset.value() != 0 {
-                        break;
+                    if !matches!(next, 6 | 17 | 58) {
+                        return None;
                     }
+                    break;
                 }
                 6 | 17 | 58 => break,
                 _ => return None,
@@ -481,7 +484,8 @@ fn error_to_v4(p: &Six, f: &Flow, choice: &Choice) -> Option<Vec<u8>> {
     let mut m = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
     match (kind, code) {
         (3, 4) => {
-            let mtu = (word.saturating_sub(20)).min(choice.mtu4).min(choice.mtu6 - 20).max(68);
+            let less = if inner.fragment.is_some() { 28 } else { 20 };
+            let mtu = (word.saturating_sub(less)).min(choice.mtu4).min(choice.mtu6 - less).max(68);
             m[6..8].copy_from_slice(&u16::try_from(mtu).ok()?.to_be_bytes());
         }
         (12, 0) => m[4] = pointer_to_v4(word)?,
