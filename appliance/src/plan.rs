@@ -104,10 +104,17 @@ impl Plan {
         let interfaces = interfaces(config, ports)?;
         let (six, four) = routes(config, &interfaces);
         let routes = Routes::build(&interfaces, &six, &four)?;
-        let (prefixes, pool) = config.nat64.as_ref().map_or_else(Default::default, |n| {
+        let (prefixes, pool): (Vec<Prefix6>, _) = config.nat64.as_ref().map_or_else(Default::default, |n| {
             (n.prefixes.iter().map(|p| p.prefix()).collect(), n.pool.clone())
         });
-        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, pool);
+        // RFC 7915 5.6: a more specific route leads past NAT64.
+        let native = six
+            .iter()
+            .map(|r| r.prefix)
+            .filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
+        let native = native.collect();
+        let classifier =
+            Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, pool).with_native(native);
         let neighbor = neighbor(config);
         neighbor.check()?;
         let forward = Arc::new(forward(config, &interfaces)?);

@@ -4,7 +4,8 @@ The clauses are kept by hand in scripts/lib/rfc/rfcNNNN.toml, in our own words. 
 stands (`at`, a section, and `name` where the RFC numbers its requirements), how strong it is (`level`)
 and what it wants (`says`), and exactly one of:
 
-  tests           it is obeyed, and these tests prove it (names; * stands for anything)
+  tests           it is obeyed, and these tests prove it (names; * stands for anything, @ for all tests
+                  that name the clause)
   left_out        it is not obeyed, and why
   not_applicable  it says nothing about us, and why
   open            it is not obeyed yet, and what is missing
@@ -74,6 +75,11 @@ class Clause:
     def __str__(self):
         return f"{self.at} {self.name}".strip()
 
+    def is_named(self, places):
+        """True if one of these citations is of this very clause: its name, or its section if it has none."""
+        mine = (p for p in places if p[0] == self.rfc.number)
+        return any(self.name in names if self.name else self.at in at for _, at, names in mine)
+
 
 class Rfc:
     def __init__(self, path):
@@ -137,7 +143,7 @@ def is_test_file(path):
 
 
 SECTION = r"\d+(?:\.\d+)*"
-NAME = r"(?:REQ|REC)-\d+"
+NAME = r"(?:REQ|REC)-\d+[a-z]?"
 CITATION = re.compile(rf"\bRFC (\d{{3,5}})((?:[ ,(]+(?:and |to |or )?(?:{SECTION}|{NAME})(?:\([a-z.0-9]+\)|[a-z]\b)?)*)")
 PLACE = re.compile(rf"([ ,(]+(?:and |to |or )?)({SECTION}|{NAME})")
 
@@ -243,15 +249,16 @@ def compare(rfcs):
                 if s not in rfc.sections:
                     problems.append(f"{label(path)} cites RFC {number} {s}, which the list does not have")
             for name in names:
-                if name not in rfc.names:
+                base = requirement(name)
+                if base not in rfc.names:
                     problems.append(f"{label(path)} cites RFC {number} {name}, which the list does not have")
-                elif sections and not rfc.names[name] & set(sections):
+                elif sections and not rfc.names[base] & set(sections):
                     problems.append(
                         f"{label(path)} cites RFC {number} {sections[0]} for {name}, "
-                        f"which is in {', '.join(sorted(rfc.names[name]))}"
+                        f"which is in {', '.join(sorted(rfc.names[base]))}"
                     )
             if not is_test_file(path):
-                for place in [*sections, *names]:
+                for place in [*sections, *map(requirement, names)]:
                     rfc.cited.setdefault(place, set()).add(label(path))
         if path.suffix not in (".rs", ".py"):
             continue
@@ -291,7 +298,10 @@ def compare(rfcs):
         for c in rfc.clauses:
             here = False
             for pattern in c.patterns:
-                hits = sorted(fnmatch.filter(found, pattern))
+                if pattern == "@":
+                    hits = sorted(test for test, places in found.items() if c.is_named(places))
+                else:
+                    hits = sorted(fnmatch.filter(found, pattern))
                 if not hits:
                     problems.append(f"RFC {rfc.number} {c}: there is no test {pattern}")
                 for test in hits:
@@ -299,7 +309,8 @@ def compare(rfcs):
                         c.tests.append(test)
                     counted.add(test)
                     here = here or any(
-                        number == rfc.number and (c.at in at or (c.name and requirement(c.name) in names))
+                        number == rfc.number
+                        and (c.at in at or (c.name and requirement(c.name) in map(requirement, names)))
                         for number, at, names in found[test]
                     )
             if c.tests and not here:

@@ -10,7 +10,7 @@
 //! - The hash key and the random numbers are this process's own (RFC 6056 3.3): nobody outside can
 //!   aim at an address or foresee a port.
 //! - All workers allocate from the same sets; nothing is partitioned.
-//! - A port that comes back rests (RFC 6888 4, REQ-8) before anybody gets it again.
+//! - A port that comes back rests (RFC 6888 3, REQ-8) before anybody gets it again.
 
 use crate::config::Config;
 use causeway_core::{Instant, Prefix4};
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc6888_4_req_8_a_port_rests_for_the_hold_down() {
+    fn rfc6888_3_req_8_a_port_rests_for_the_hold_down() {
         let mut o = options(&["203.0.113.1/32"], 1024..=1024);
         o.hold_down = Duration::from_secs(120);
         let p = Pool4::new(&Config::new(o).unwrap());

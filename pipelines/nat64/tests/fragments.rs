@@ -71,6 +71,7 @@ fn port_of(whole: &[u8]) -> (Ipv4Addr, u16) {
     )
 }
 
+/// RFC 4787 11 (REQ-14).
 #[test]
 fn rfc6146_3_4_fragments_to_ipv4_in_every_order() {
     for protocol in [17, 6, 1] {
@@ -100,6 +101,7 @@ fn rfc6146_3_4_fragments_to_ipv4_in_every_order() {
     }
 }
 
+/// RFC 4787 11 (REQ-14).
 #[test]
 fn rfc6146_3_4_fragments_to_ipv6_in_every_order() {
     for protocol in [17u8, 6, 1] {
@@ -172,6 +174,7 @@ fn a_ping_of_65000_octets_goes_there_and_back() {
     assert_eq!(g.nat.held(), 0);
 }
 
+/// RFC 6146 3.4.
 #[test]
 fn rfc6146_4_fragments_wait_two_seconds_at_least_and_then_end() {
     let mut g = Gateway::lab();
@@ -233,6 +236,7 @@ fn a_second_end_or_octets_behind_the_end_spoil_the_packet() {
     assert_eq!(g.nat.held(), 0);
 }
 
+/// RFC 6146 3.4.
 #[test]
 fn rfc1858_3_and_rfc3128_2_tiny_fragments_are_dropped() {
     let mut g = Gateway::lab();
@@ -307,10 +311,14 @@ fn rfc6146_3_4_fragmented_udp_without_checksum_is_dropped_silently_if_it_does_no
     assert_eq!(g.nat.held(), 0);
     // The length of UDP is not that of the parts.
     let parts = fragments4(&poke(whole.clone(), 24, &[0x0b, 0xbf]), 1280, 2);
-    assert_eq!((g.four(&parts[0]), g.four(&parts[1]), g.four(&parts[2])), (Fate::Held, Fate::Held, Fate::Held));
+    assert_eq!(
+        (g.four(&parts[0]), g.four(&parts[1]), g.four(&parts[2])),
+        (Fate::Held, Fate::Held, Fate::Held)
+    );
     assert_eq!(g.nat.held(), 0);
     // It is as large as a datagram can be, in more parts than are held of one.
-    let parts = fragments4(&ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &payload(65_000)), 576, 3);
+    let parts =
+        fragments4(&ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &payload(65_000)), 576, 3);
     let fates: Vec<_> = parts.iter().map(|p| g.four(p)).collect();
     assert_eq!(fates.iter().filter(|f| **f == Fate::Held).count(), 64);
     assert!(fates[64..].iter().all(|f| *f == Fate::Dropped(DropReason::Nat64FragmentFull)));
@@ -374,6 +382,7 @@ fn a_first_fragment_that_gets_no_session_takes_its_packet_along() {
     g.rig.assert_counted(&[("drop.nat64-fragment", 1)]);
 }
 
+/// RFC 4787 11 (REQ-14a).
 #[test]
 fn rfc6146_3_4_and_5_3_waiting_is_bounded_in_number() {
     let mut g = Gateway::with(Options {

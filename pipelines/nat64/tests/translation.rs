@@ -23,6 +23,7 @@ fn syn() -> Tcp {
     tcp(5000, 80).syn()
 }
 
+/// RFC 7915 4.1, RFC 7915 4.2, RFC 7915 4.5, RFC 7915 5, RFC 7915 5.5, RFC 5508 3.1 (REQ-1), RFC 6888 3 (REQ-1).
 #[test]
 fn rfc7915_5_1_every_protocol_equals_the_oracle_and_comes_back() {
     let mut g = Gateway::lab();
@@ -63,6 +64,7 @@ fn rfc7915_5_1_every_protocol_equals_the_oracle_and_comes_back() {
     ]);
 }
 
+/// RFC 7915 5.
 #[test]
 fn rfc7915_5_1_df_by_size_and_a_real_identification() {
     let mut g = Gateway::lab();
@@ -95,6 +97,7 @@ fn rfc7915_4_1_5_1_traffic_class_is_copied_or_set() {
     check_packet(&b).unwrap();
 }
 
+/// RFC 7915 4.1 and 5.1, RFC 4443 3.3, RFC 5508 7.2 (REQ-10a).
 #[test]
 fn rfc8200_3_and_rfc1812_5_3_1_the_last_hop_is_answered() {
     let mut g = Gateway::lab();
@@ -143,6 +146,7 @@ fn rfc7915_5_1_1_an_atomic_fragment_becomes_a_packet_with_its_identification() {
     assert_eq!((id_of(&b), &b[6..8]), (0xbeef, &[0, 0][..]));
 }
 
+/// RFC 5508 7.5 (REQ-10b), RFC 4443 3.4.
 #[test]
 fn rfc7915_5_1_segments_left_are_answered_with_a_pointer() {
     let mut g = Gateway::lab();
@@ -190,6 +194,7 @@ fn rfc7915_4_1_options_are_skipped_but_a_source_route_is_refused() {
     }
 }
 
+/// RFC 6935 5, RFC 6936 5.
 #[test]
 fn rfc7915_4_5_udp_without_checksum_is_computed_dropped_or_forwarded() {
     let p = |out: (Ipv4Addr, u16)| ip4(SERVER, out.0).udp_without_checksum(53, out.1, b"no checksum");
@@ -210,6 +215,7 @@ fn rfc7915_4_5_udp_without_checksum_is_computed_dropped_or_forwarded() {
     assert_eq!(&b[48..], b"no checksum");
 }
 
+/// RFC 6935 5.
 #[test]
 fn rfc8200_8_1_zero_udp_checksum_is_refused() {
     let mut g = Gateway::lab();
@@ -236,6 +242,7 @@ fn rfc768_a_computed_zero_is_sent_as_all_ones() {
     assert!(ones6 >= 1 && ones4 >= 1, "{ones6} {ones4}");
 }
 
+/// RFC 5508 8 (REQ-11), RFC 5508 7 (REQ-10c).
 #[test]
 fn rfc7915_5_2_and_4_2_other_icmp_is_dropped_silently() {
     let mut g = Gateway::lab();
@@ -332,8 +339,9 @@ fn rfc7915_5_too_large_for_ipv4_is_told_with_the_larger_header() {
     assert_eq!((sent[0].octets[40], &sent[0].octets[44..48]), (2, &1420u32.to_be_bytes()[..]));
 }
 
+/// RFC 4787 10 (REQ-13), RFC 5508 7.1.1 (REQ-10a), RFC 1191 4, RFC 6864 4.3.
 #[test]
-fn rfc7915_4_too_large_for_ipv6_with_df_is_told_with_the_smaller_header() {
+fn rfc7915_4_1_df_and_too_large_is_told_with_the_smaller_header() {
     let mut g = Gateway::lab();
     let out = g.open(&udp6(1));
     let _ = g.rig.sent();
@@ -346,6 +354,7 @@ fn rfc7915_4_too_large_for_ipv6_with_df_is_told_with_the_smaller_header() {
     assert_eq!(&sent[0].octets[26..28], &1480u16.to_be_bytes());
 }
 
+/// RFC 7915 4.1; RFC 4787 10 (REQ-13a), RFC 5508 7.1.1 (REQ-10a): in order.
 #[test]
 fn rfc7915_4_too_large_for_ipv6_without_df_is_fragmented() {
     let mut g = Gateway::lab();
@@ -442,6 +451,7 @@ fn destinations_that_no_router_forwards_are_refused() {
     assert_eq!((g.sessions(), g.mappings()), (0, 0));
 }
 
+/// RFC 6146 5.4.
 #[test]
 fn rfc6146_3_5_a_source_under_the_prefix_is_dropped() {
     let mut g = Gateway::lab();

@@ -6,7 +6,7 @@
 //! | TCP | what the state machine says | `tcp_established` or `tcp_transitory` |
 //! | ICMP | queries and replies from inside (RFC 5508 3.2) | `icmp` |
 //!
-//! ICMP errors never renew one (RFC 5508 4.2, REQ-5; RFC 4787 REQ-12).
+//! ICMP errors never renew one (RFC 5508 4.3, REQ-6; RFC 4787 9, REQ-12).
 
 use super::tcp_fsm::{Event, Lifetime, Side, State};
 use crate::config::{Config, Ticks};

@@ -178,7 +178,8 @@ impl<F: Frame> Nat64<F> {
         let prefix = *self.prefix(w.prefix)?;
         let dst4 = Ipv4Addr::from_bits(w.dst4);
         // RFC 7915 5.1: nobody has such an address.
-        if src6.is_multicast() || src6.is_loopback() || src6.is_unspecified() || src6.is_unicast_link_local() {
+        if src6.is_multicast() || src6.is_loopback() || src6.is_unspecified() || src6.is_unicast_link_local()
+        {
             return Err(DropReason::Nat64BadSource.into());
         }
         // RFC 6052 3.1 and RFC 1812 5.3.7; RFC 7915 5.4 has the host told.
