@@ -314,7 +314,7 @@ def compare(rfcs):
                         for number, at, names in found[test]
                     )
             if c.tests and not here:
-                problems.append(f"RFC {rfc.number} {c}: none of its tests is named after it")
+                problems.append(f"RFC {rfc.number} {c}: none of its tests names it")
     for test in sorted(set(found) - counted):
         for number in {number for number, _, _ in named(test) if number in rfcs}:
             rfcs[number].others.append(test)
