@@ -7,8 +7,8 @@ use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{Class, Duration, HeapFrame, Packet, Verdict};
 use causeway_flowtable::{FlowTable, Worker};
 use causeway_nat64::{
-    Allocation, Config, Filtering, Limits, Nat64, Options, Pool4, StaticMapping, Subscribers, Tenant, Timeouts,
-    UdpZero,
+    Allocation, Config, Filtering, Limits, Nat64, Options, Pool4, StaticMapping, Subscribers, Tenant,
+    Timeouts, UdpZero,
 };
 use causeway_testkit::nat64_oracle::{self, Choice, Flow};
 use causeway_testkit::{
@@ -117,7 +117,8 @@ impl Gateway {
 
     /// What left besides. Its headers are right whatever it is about.
     fn others(&mut self) -> Vec<Vec<u8>> {
-        let list: Vec<Vec<u8>> = self.rig.outbox.drain().map(|p: Packet<HeapFrame>| p.bytes().to_vec()).collect();
+        let list: Vec<Vec<u8>> =
+            self.rig.outbox.drain().map(|p: Packet<HeapFrame>| p.bytes().to_vec()).collect();
         self.rig.take_events();
         list
     }
@@ -191,7 +192,13 @@ fn one_of_a_flow(b: &[u8], six: bool) -> bool {
         (true, true) => error6(&mut c, &flow, protocol),
         (false, true) => error4(&mut c, &flow, protocol),
     };
-    let want = |id| if six { nat64_oracle::v6_to_v4(&p, &flow, &choice(id)) } else { nat64_oracle::v4_to_v6(&p, &flow, &choice(id)) };
+    let want = |id| {
+        if six {
+            nat64_oracle::v6_to_v4(&p, &flow, &choice(id))
+        } else {
+            nat64_oracle::v4_to_v6(&p, &flow, &choice(id))
+        }
+    };
     let got = g.pass(&p);
     let others = g.others();
     match (&got, want(0)) {
@@ -378,7 +385,6 @@ fn options(c: &mut Choices<'_>, generation: u16) -> Options {
         vec!["2001:db8:122::/48", "2001:db8:64:ff9b::/96"],
     ];
     let pools = [vec!["203.0.113.0/30"], vec!["203.0.113.0/31"], vec!["203.0.113.2/31", "203.0.113.8/32"]];
-    let parse = |list: &[&str]| list.iter().map(|p| p.parse().expect("a prefix")).collect();
     let first_port = [1000u16, 1024, 4000, 60_000][c.below(4)];
     let s = |c: &mut Choices<'_>| Duration::from_secs(1 + u64::from(c.octet() % 60));
     let limits = |c: &mut Choices<'_>| Limits {
@@ -411,8 +417,8 @@ fn options(c: &mut Choices<'_>, generation: u16) -> Options {
         Vec::new()
     };
     Options {
-        prefixes: parse(&prefixes[c.below(3)]),
-        pool: parse(&pools[c.below(3)]),
+        prefixes: prefixes[c.below(3)].iter().map(|p| p.parse().expect("a prefix")).collect(),
+        pool: pools[c.below(3)].iter().map(|p| p.parse().expect("a prefix")).collect(),
         first_port,
         last_port: first_port + 15 + c.word() % 256,
         filtering: [
@@ -464,9 +470,13 @@ fn lived(b: &[u8]) -> usize {
             0x2001_0db8_0064_0000 << 64 | (c.below(3) as u128) << 64 | 0x101 + c.below(4) as u128,
         );
         let remote4 = [Ipv4Addr::new(198, 51, 100, 10), Ipv4Addr::new(198, 51, 100, 99)][c.below(2)];
-        let prefix = *g.nat.config().prefixes().all().nth(c.below(2)).unwrap_or_else(|| {
-            g.nat.config().prefixes().all().next().expect("at least one")
-        });
+        let prefix = *g
+            .nat
+            .config()
+            .prefixes()
+            .all()
+            .nth(c.below(2))
+            .unwrap_or_else(|| g.nat.config().prefixes().all().next().expect("at least one"));
         let ports = [53, 54, 4000, 7000, 80];
         let (own, remote) = (4000 + c.below(20) as u16, ports[c.below(ports.len())]);
         let packets = match c.below(12) {
@@ -501,7 +511,8 @@ fn lived(b: &[u8]) -> usize {
                 let (a, p, _) = seen[c.below(seen.len())];
                 let data = c.payload(4000);
                 let b = ip4(remote4, a).df(false);
-                let whole = if c.coin() { b.udp(remote, p, &data) } else { b.udp_without_checksum(remote, p, &data) };
+                let whole =
+                    if c.coin() { b.udp(remote, p, &data) } else { b.udp_without_checksum(remote, p, &data) };
                 let mut parts = fragments4(&whole, 576 + c.below(900), c.word());
                 let n = parts.len();
                 parts.rotate_left(c.below(n));
