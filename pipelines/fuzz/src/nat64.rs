@@ -12,8 +12,7 @@ use causeway_nat64::{
 };
 use causeway_testkit::nat64_oracle::{self, Choice, Flow};
 use causeway_testkit::{
-    Inner, Ip6, Rig, Tcp, check_packet, check_packet_with, describe, fragments4, fragments6, ip4, ip6,
-    reassemble, tcp,
+    Inner, Ip6, Rig, Tcp, check_packet_with, describe, fragments4, fragments6, ip4, ip6, reassemble, tcp,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -614,6 +613,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use causeway_testkit::check_packet;
 
     #[test]
     fn the_seeds_reach_what_the_targets_are_for() {

@@ -310,7 +310,7 @@ fn rfc6146_3_4_fragmented_udp_without_checksum_is_dropped_silently_if_it_does_no
     poll(&mut g);
     assert_eq!(g.nat.held(), 0);
     // The length of UDP is not that of the parts.
-    let parts = fragments4(&poke(whole.clone(), 24, &[0x0b, 0xbf]), 1280, 2);
+    let parts = fragments4(&poke(whole, 24, &[0x0b, 0xbf]), 1280, 2);
     assert_eq!(
         (g.four(&parts[0]), g.four(&parts[1]), g.four(&parts[2])),
         (Fate::Held, Fate::Held, Fate::Held)

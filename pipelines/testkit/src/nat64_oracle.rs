@@ -483,7 +483,7 @@ fn together(mut datagram: Vec<u8>, extension: &[u8], word: usize, room: usize) -
         return (datagram, 0);
     }
     datagram.truncate((room - extension.len()) / word * word);
-    while datagram.len() < 128 || datagram.len() % word != 0 {
+    while datagram.len() < 128 || !datagram.len().is_multiple_of(word) {
         datagram.push(0);
     }
     let words = u8::try_from(datagram.len() / word).unwrap_or(0);

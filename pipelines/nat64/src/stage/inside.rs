@@ -255,7 +255,8 @@ impl<F: Frame> Nat64<F> {
     /// Whether a packet without session may open one, and in which state.
     fn admit6(&self, w: &Work6) -> Result<Admitted, Refusal> {
         // RFC 6146 3.5: a source under the prefix would come back through us for ever.
-        if self.config.prefixes().contains(Ipv6Addr::from_bits(w.p.src)) {
+        let src6 = Ipv6Addr::from_bits(w.p.src);
+        if self.config.prefixes().contains(src6) {
             return Err(DropReason::Nat64LoopedSource.into());
         }
         let prefix = self.prefix(w.prefix)?;
