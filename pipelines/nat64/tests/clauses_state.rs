@@ -169,7 +169,7 @@ fn rfc7857_2_1_a_half_open_connection_lives_as_long_as_configured() {
     }
 }
 
-/// RFC 7857 7.1; RFC 6146 5.3.
+/// RFC 7857 7, RFC 7857 7.1; RFC 6146 5.3.
 #[test]
 fn rfc7857_7_1_refusals_refresh_nothing() {
     let mut g = Gateway::lab();
