@@ -116,8 +116,16 @@ impl Plan {
         let interfaces = interfaces(config, ports, &addresses)?;
         let (six, four) = routes(config, &interfaces);
         let routes = Routes::build(&interfaces, &six, &four)?;
-        let prefixes = config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
-        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, addresses);
+        let prefixes: Vec<Prefix6> =
+            config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
+        // RFC 7915 5.6: a more specific route leads past NAT64.
+        let native = six
+            .iter()
+            .map(|r| r.prefix)
+            .filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
+        let native = native.collect();
+        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, addresses)
+            .with_native(native);
         let neighbor = neighbor(config);
         neighbor.check()?;
         let forward = Arc::new(forward(config, &interfaces)?);

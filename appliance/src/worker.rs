@@ -678,7 +678,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     fn originated(&mut self, mut packet: Packet<Q::Frame>) {
         if packet.meta.ethertype == ethernet::ETHERTYPE_IPV6
             && let (Some(stage), Ok(ip)) = (&mut self.stages.nat64, Ipv6Repr::parse(packet.bytes()))
-            && stage.config().prefixes().contains(ip.dst)
+            && self.plan.classifier.translates(ip.dst)
         {
             (packet.meta.protocol, packet.meta.l4) = (ip.next_header, ipv6::HEADER as u16);
             let mut verdict = [Verdict::Consume];

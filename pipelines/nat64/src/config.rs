@@ -63,9 +63,9 @@ pub enum Allocation {
 pub struct Limits {
     /// Ports of each protocol that it gets whatever others have taken. 0: none are promised.
     pub ports_min: u16,
-    /// Ports of each protocol that it may have at once (RFC 6888 4, REQ-4). Nothing: as many as there are.
+    /// Ports of each protocol that it may have at once (RFC 6888 3, REQ-4). Nothing: as many as there are.
     pub ports_max: Option<u16>,
-    /// Sessions that it may have at once (RFC 6888 4, REQ-5). Nothing: as many as there are.
+    /// Sessions that it may have at once (RFC 6888 3, REQ-5). Nothing: as many as there are.
     pub sessions_max: Option<u32>,
     /// New sessions a second, in the long run. Nothing: no limit.
     pub new_sessions_per_second: Option<u32>,
@@ -108,7 +108,7 @@ impl Default for Subscribers {
     }
 }
 
-/// A mapping that is always there (RFC 6888 4, REQ-9; RFC 6146 3.1: statically configured).
+/// A mapping that is always there (RFC 6146 3.1: configured by hand).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaticMapping {
     /// TCP or UDP, by protocol number.
@@ -178,7 +178,7 @@ pub struct Options {
     pub filtering: Filtering,
     /// How long sessions may be idle.
     pub timeouts: Timeouts,
-    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: 120 s). Zero: not at all.
+    /// How long a port rests before somebody else gets it (RFC 6888 3, REQ-8: 120 s). Zero: not at all.
     pub hold_down: Duration,
     /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2).
     pub keep_parity: bool,

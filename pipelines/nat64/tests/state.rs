@@ -329,7 +329,7 @@ fn a_full_table_is_told_and_gives_everything_back() {
 }
 
 #[test]
-fn rfc6888_4_req_8_ports_come_back_after_they_rested() {
+fn rfc6888_3_req_8_ports_come_back_after_they_rested() {
     let mut g = Gateway::lab();
     for port in 1..100 {
         g.open(&udp(VM1, port, 53));
