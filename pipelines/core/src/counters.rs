@@ -165,13 +165,13 @@ listed! {
         Nat64FragmentFull = "nat64-fragment-full",
         /// NAT64: the transport header is cut or contradicts itself.
         Nat64BadTransport = "nat64-bad-transport",
-        /// NAT64: the transport checksum is wrong where a new one has to be made from it.
+        /// NAT64: the checksum of an ICMP error is wrong, or that of the IPv4 header inside it.
         Nat64BadChecksum = "nat64-bad-checksum",
         /// NAT64: a UDP checksum of zero over IPv6 (RFC 8200 8.1).
         Nat64ZeroChecksum = "nat64-zero-checksum",
         /// NAT64: an IPv4 destination under the prefix that must not be reached through it.
         Nat64BadDestination = "nat64-bad-destination",
-        /// NAT64: an IPv4 source that the prefix must not stand for (RFC 6052 3.1).
+        /// NAT64: a source that nobody has, or that the prefix must not stand for (RFC 6052 3.1).
         Nat64BadSource = "nat64-bad-source",
         /// NAT64: a TCP segment that no session has and that is no SYN (RFC 6146 3.5.2).
         Nat64NoSession = "nat64-no-session",
