@@ -100,8 +100,7 @@ fn upper(b: &[u8], whole: bool, p: &mut In6) -> Result<(), Refusal> {
             }
             // RFC 8200 8.1: a zero UDP checksum is not allowed over IPv6.
             if be16(h, udp::CHECKSUM) == 0 {
-                // RFC 7915 5.4: whoever sends it should hear of it.
-                return Err(Refusal::telling(DropReason::Nat64ZeroChecksum, Tell::Prohibited));
+                return Err(Refusal::silent(DropReason::Nat64ZeroChecksum));
             }
             p.upper = Upper::Udp;
             (p.src_port, p.dst_port) = (be16(h, l4::SRC_PORT), be16(h, l4::DST_PORT));
