@@ -219,6 +219,14 @@ listed! {
         Nat64MappingsCreated = "nat64-mappings-created",
         /// NAT64 mappings that ended.
         Nat64MappingsEnded = "nat64-mappings-ended",
+        /// Records that control has taken from the workers' mapping logs.
+        Nat64LogRecords = "nat64-log-records",
+        /// Records of the mapping log that found no room in a worker's ring to control.
+        Nat64LogLost = "nat64-log-lost",
+        /// Records sent to IPFIX collectors, once for each collector (RFC 7011).
+        IpfixRecordsSent = "ipfix-records-sent",
+        /// Records that could not be sent to a collector; it sees a gap in the sequence numbers.
+        IpfixRecordsLost = "ipfix-records-lost",
         /// ICMP and ICMPv6 errors sent.
         IcmpErrorsSent = "icmp-errors-sent",
         /// ICMP and ICMPv6 errors not sent because of their rate limit.

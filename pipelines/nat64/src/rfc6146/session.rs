@@ -10,7 +10,7 @@
 
 use super::tcp_fsm::{Event, Lifetime, Side, State};
 use crate::config::{Config, Ticks};
-use crate::log::Log;
+use crate::log::{self, Log, LogEvent};
 use crate::pool4::Pool4;
 use causeway_core::{Counter, Counters, Duration, Instant};
 use causeway_flowtable::{Ctl, Fate, Kind, Lifecycle, Mapping, Session, Sweeper, TICK_MICROS, Tick};
@@ -129,11 +129,13 @@ impl Sweeper for Expiry<'_> {
     fn session_ended(&mut self, session: &Session<'_>) {
         if session.kind() == Kind::Nat64 {
             self.counters.add(Counter::Nat64SessionsEnded, 1);
+            log::session(self.log, self.config, self.now, LogEvent::SessionEnded, session);
         }
     }
 
     fn mapping_ended(&mut self, mapping: &Mapping<'_>) {
         self.counters.add(Counter::Nat64MappingsEnded, 1);
+        log::mapping(self.log, self.config, self.now, LogEvent::MappingEnded, mapping);
         self.pool.release(Ipv4Addr::from_bits(mapping.out4()), mapping.out_port(), mapping.protocol());
     }
 }

@@ -1,6 +1,7 @@
 //! From IPv6 to IPv4: sessions from inside (RFC 6146 3.5), and the way out.
 
 use super::{Ends, Nat64, create_failed, mtu_of, new_session, replace, table_protocol};
+use crate::log::{self, LogEvent};
 use crate::rfc6052::{Prefix, is_forwardable};
 use crate::rfc6146::bib::{self, Wanted};
 use crate::rfc6146::fragments::{Key, Next, Peer};
@@ -197,6 +198,15 @@ impl<F: Frame> Nat64<F> {
         let created = guard.create_session(&new, || {
             let (mapping, fresh) = bib::find_or_create(guard, &self.pool, &wanted, random)?;
             fresh_mapping = fresh;
+            if fresh {
+                log::mapping(
+                    self.log.as_deref(),
+                    &self.config,
+                    ctx.now,
+                    LogEvent::MappingCreated,
+                    &mapping.mapping(),
+                );
+            }
             let delta = ends(w, mapping.out4(), mapping.out_port()).delta(&prefix);
             Ok::<_, DropReason>(Reserved::translated(mapping, w.dst4, w.p.dst_port, delta))
         });
@@ -206,6 +216,7 @@ impl<F: Frame> Nat64<F> {
         match created {
             Ok(Created::Fresh(s)) => {
                 ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                log::session(self.log.as_deref(), &self.config, ctx.now, LogEvent::SessionCreated, &s);
                 Ok(Out::of(&s))
             }
             // Another worker was quicker: this packet is one more of its session.

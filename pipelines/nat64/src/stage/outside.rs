@@ -2,6 +2,7 @@
 
 use super::{Ends, Nat64, UNKNOWN_MTU, create_failed, mtu_of, new_session, replace};
 use crate::config::Filtering;
+use crate::log::{self, LogEvent};
 use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
@@ -215,7 +216,10 @@ impl<F: Frame> Nat64<F> {
             Ok::<_, DropReason>(Reserved::translated(held, p.src, p.src_port, delta))
         });
         match created {
-            Ok(Created::Fresh(_)) => ctx.counters.add(Counter::Nat64SessionsCreated, 1),
+            Ok(Created::Fresh(s)) => {
+                ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                log::session(self.log.as_deref(), &self.config, ctx.now, LogEvent::SessionCreated, &s);
+            }
             // Another worker was quicker: this packet is one more of its session.
             Ok(Created::Existing(s)) => {
                 follow(&s, p, tick);
