@@ -378,7 +378,9 @@ impl Introspect for Running {
     }
 
     fn nat64(&self) -> Option<Arc<causeway_nat64::Config>> {
-        self.plan().nat64.as_ref().map(|n| Arc::clone(&n.config))
+        // Whoever builds a plan has the lock, for as long as that takes: control does not wait for it.
+        let plan = self.plan.try_lock().ok()?;
+        plan.nat64.as_ref().map(|n| Arc::clone(&n.config))
     }
 
     fn sessions(&self, query: &SessionQuery) -> SessionPage {

@@ -36,7 +36,7 @@ pub trait Introspect: Send + Sync {
     /// Now, by the workers' clock.
     fn now(&self) -> Instant;
 
-    /// NAT64 as the newest plan has it, if it has.
+    /// NAT64 as the newest plan has it. Nothing if it has none, or if a plan is being made.
     fn nat64(&self) -> Option<Arc<causeway_nat64::Config>>;
 
     /// Sessions that match. A call looks at a bounded number of slots from `query.cursor` on, so a page may be

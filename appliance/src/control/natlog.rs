@@ -207,17 +207,14 @@ impl Source {
         // Read every time: wall time may be set, and then records follow it.
         self.origin_us = wall_us - i128::from(gateway.now().as_micros());
         let nat64 = gateway.nat64();
-        let known = match (&nat64, &self.nat64) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        if let (Some(config), false) = (&nat64, known) {
+        let known = |b: &Arc<_>| self.nat64.as_ref().is_some_and(|a| Arc::ptr_eq(a, b));
+        if let Some(config) = nat64.filter(|config| !known(config)) {
             self.prefixes.resize(usize::from(u8::MAX) + 1, None);
             for (number, known) in (0..=u8::MAX).zip(&mut self.prefixes) {
                 *known = config.prefixes().get(number).copied().or(*known);
             }
+            self.nat64 = Some(config);
         }
-        self.nat64 = nat64;
     }
 
     fn event(&self, r: &LogRecord) -> NatEvent {
@@ -314,7 +311,7 @@ impl NatLogger {
             config,
             source: Source::default(),
             exhaustion: Exhaustion::default(),
-            // Five lines of a cause at once, and then one in ten seconds.
+            // Five lines of a cause at once, and then one a second.
             limits: RateLimited::new(1, 5, 16),
             started: std::time::Instant::now(),
         }
