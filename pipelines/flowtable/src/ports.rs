@@ -11,6 +11,7 @@
 //!
 //! Ports are picked from a random start (RFC 6056 3.3.1); the caller brings the randomness.
 
+use crate::prefetch::prefetch_read_at;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, total_order};
 use std::ops::RangeInclusive;
 
@@ -61,6 +62,14 @@ impl Default for PortBitmap {
     }
 }
 
+/// The port that a search begins at; the range is not empty.
+#[inline(always)]
+fn start(random: u64, range: &RangeInclusive<u16>) -> u32 {
+    let (lo, hi) = (u32::from(*range.start()), u32::from(*range.end()));
+    let n = u64::from(hi.saturating_sub(lo)) + 1;
+    lo + (((random >> 32) * n) >> 32) as u32
+}
+
 fn zeros(n: usize) -> Box<[AtomicU64]> {
     (0..n).map(|_| AtomicU64::new(0)).collect()
 }
@@ -89,8 +98,7 @@ impl PortBitmap {
         if lo > hi {
             return None;
         }
-        let n = hi - lo + 1;
-        let start = lo + (((random >> 32) * u64::from(n)) >> 32) as u32;
+        let start = start(random, &range);
         let turn = random as u32;
         let want = parity.map_or(u64::MAX, Parity::mask);
         let (first, last) = (word_of(lo), word_of(hi));
@@ -114,6 +122,12 @@ impl PortBitmap {
             at = w + 1;
         }
         None
+    }
+
+    /// Brings close the word that [`PortBitmap::alloc`] with the same arguments begins at.
+    #[inline]
+    pub fn expect(&self, random: u64, range: &RangeInclusive<u16>) {
+        prefetch_read_at(&self.used, word_of(start(random, range)));
     }
 
     /// Takes exactly `port`; false if it is taken already. For static mappings.

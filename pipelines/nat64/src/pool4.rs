@@ -129,6 +129,21 @@ impl Pool4 {
         Some(Ipv4Addr::from_bits(p.address().to_bits() + n))
     }
 
+    /// Brings close what [`Pool4::allocate`] with the same arguments looks at first.
+    pub(crate) fn expect(&self, src6: Ipv6Addr, port: u16, protocol: u8, random: u64) {
+        let Some(set) = index(protocol) else { return };
+        let [range, _] = self.ranges(port);
+        if let Some(a) = self.home(src6).and_then(|home| self.addresses.get(home)) {
+            a.ports[set].expect(random, &range);
+        }
+    }
+
+    /// The place of the address that a host gets as long as that has ports left.
+    fn home(&self, src6: Ipv6Addr) -> Option<usize> {
+        let hash = self.key.hash_one(src6.to_bits());
+        usize::try_from((u128::from(hash) * self.addresses.len() as u128) >> 64).ok()
+    }
+
     /// A free address and port for a host's `src6` and `port` (or identifier); nothing if the host's
     /// address and the [`TRIES`] after it have none. `random` is unpredictable.
     ///
@@ -138,8 +153,7 @@ impl Pool4 {
     pub fn allocate(&self, src6: Ipv6Addr, port: u16, protocol: u8, random: u64) -> Option<(Ipv4Addr, u16)> {
         let set = index(protocol)?;
         let count = self.addresses.len();
-        let hash = self.key.hash_one(src6.to_bits());
-        let home = usize::try_from((u128::from(hash) * count as u128) >> 64).ok()?;
+        let home = self.home(src6)?;
         let parity = (self.keep_parity && protocol == PROTO_UDP).then(|| Parity::of(port));
         (0..count.min(TRIES + 1)).find_map(|n| {
             let place = (home + n) % count;

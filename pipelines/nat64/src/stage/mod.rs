@@ -18,7 +18,7 @@ mod inside;
 mod outside;
 
 use crate::config::Config;
-use crate::log::Log;
+use crate::log::{self, Log, LogEvent};
 use crate::pool4::Pool4;
 use crate::random::{Identifications, Random};
 use crate::rfc6052::Prefix;
@@ -26,8 +26,10 @@ use crate::rfc6146::fragments::Fragments;
 use crate::rfc6146::session::Expiry;
 use crate::rfc7915::{Refusal, Tell, icmp};
 use causeway_core::icmp_error::IcmpErrors;
-use causeway_core::{BURST, Ctx, DropReason, Frame, FrameSource, IfId, Packet, Verdict};
-use causeway_flowtable::{CreateError, Guard, InsideKey, Kind, NewKey, NewSession, Swept, Tick};
+use causeway_core::{BURST, Ctx, DropReason, Frame, FrameSource, IfId, Instant, Packet, Verdict};
+use causeway_flowtable::{
+    CreateError, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, Session, Swept, Tick,
+};
 use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6};
 use causeway_wire::{checksum, ethernet};
 use std::net::Ipv6Addr;
@@ -149,6 +151,18 @@ impl<F: Frame> Nat64<F> {
     #[inline(always)]
     fn prefix(&self, number: u8) -> Result<&Prefix, Refusal> {
         self.config.prefixes().get(number).ok_or(Refusal::silent(DropReason::Nat64BadDestination))
+    }
+
+    /// Logs that a session began, if that is wanted.
+    #[inline]
+    fn log_session(&self, at: Instant, event: LogEvent, session: &Session<'_>) {
+        log::session(self.log.as_deref(), &self.config, at, event, session);
+    }
+
+    /// Logs that a mapping began, if that is wanted.
+    #[inline]
+    fn log_mapping(&self, at: Instant, event: LogEvent, mapping: &Mapping<'_>) {
+        log::mapping(self.log.as_deref(), &self.config, at, event, mapping);
     }
 
     /// Generation of the plan.

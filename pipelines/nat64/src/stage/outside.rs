@@ -2,7 +2,7 @@
 
 use super::{Ends, Nat64, UNKNOWN_MTU, create_failed, mtu_of, new_session, replace};
 use crate::config::Filtering;
-use crate::log::{self, LogEvent};
+use crate::log::LogEvent;
 use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
@@ -218,7 +218,7 @@ impl<F: Frame> Nat64<F> {
         match created {
             Ok(Created::Fresh(s)) => {
                 ctx.counters.add(Counter::Nat64SessionsCreated, 1);
-                log::session(self.log.as_deref(), &self.config, ctx.now, LogEvent::SessionCreated, &s);
+                self.log_session(ctx.now, LogEvent::SessionCreated, &s);
             }
             // Another worker was quicker: this packet is one more of its session.
             Ok(Created::Existing(s)) => {
