@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Records taken from one worker in one go; then other tasks of control get a turn.
-const AT_ONCE: usize = 4096;
+const AT_ONCE: usize = 1024;
 /// How often exhaustion of one kind is told.
 const EXHAUSTION_EVERY: Duration = Duration::from_secs(10);
 
