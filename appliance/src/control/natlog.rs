@@ -334,6 +334,8 @@ impl NatLogger {
             if log != self.log {
                 self.exporter.flush(now, &mut trouble);
                 self.exporter.reconfigure(&log);
+                // What ran out while nobody wanted to know is not told later.
+                self.exhaustion = Exhaustion::default();
                 self.log = log;
             }
             self.config = Arc::clone(config);

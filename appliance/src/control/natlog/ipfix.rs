@@ -17,6 +17,10 @@
 //! | 260 | addresses exhausted | 4.6.5 |
 //! | 261 | too many sessions | 4.6.7.1 |
 //! | 262 | too many mappings | 4.6.7.2 |
+//!
+//! Not sent: ports exhausted (natEvent 12: the pool is told of as a whole, by natEvent 3), limits of one
+//! subscriber (4.6.7.3), address bindings (4.6.9: the first mapping or block says the same), thresholds
+//! (4.6.8: RFC 8158 4.5 lets a device choose), and Options Templates about the exporter itself (RFC 7011 4).
 
 use super::{Kind, NatEvent};
 

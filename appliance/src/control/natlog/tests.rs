@@ -313,4 +313,9 @@ fn rfc8158_5_2_exhaustion_is_told_once_in_a_while() {
     rig.now += 60 * S;
     c.as_ref().drop(DropReason::Nat64PoolFull);
     assert_eq!(events(lines(|| assert_eq!(rig.turn(), Left::Nothing))), Vec::<String>::new(), "off");
+    rig.config = config("exhaustion = true\ntrace = true");
+    let again = lines(|| assert_eq!(rig.turn(), Left::Nothing));
+    assert_eq!(events(again), Vec::<String>::new(), "what happened while it was off is not told later");
+    c.as_ref().drop(DropReason::Nat64PoolFull);
+    assert_eq!(events(lines(|| assert_eq!(rig.turn(), Left::Nothing))), ["addresses-exhausted"]);
 }
