@@ -271,6 +271,7 @@ fn nat64(
         policy: Policy { lowest_ipv6_mtu: n.lowest_ipv6_mtu.octets(), ..default.policy },
         // Flows carry the low 16 bits: only whether it is the present one matters.
         generation: (generation & 0xffff) as u16,
+        log: n.log.options(),
         ..default
     };
     // Flows know their prefix by its number, which a prefix that stays keeps.

@@ -27,7 +27,7 @@ use causeway_flowtable::{
     Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker,
 };
 use causeway_forward::Forward;
-use causeway_nat64::{Expiry, Nat64};
+use causeway_nat64::{Expiry, Log, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
 use causeway_wire::MacAddr;
 use causeway_wire::ethernet;
@@ -42,6 +42,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const HANDOFF_RING: usize = 1024;
 /// Events that wait in a worker's ring for control.
 const EVENT_RING: usize = 1024;
+/// Records of the mapping log that wait for control.
+const LOG_RING: usize = 16_384;
 /// Plans on their way to a worker. Control waits for adoption, so one is enough; two let it hurry.
 const PLAN_RING: usize = 2;
 /// How long all workers together take to judge every flow slot once.
@@ -100,6 +102,8 @@ pub struct Mailbox<F> {
     pub handoff: ArrayQueue<Handoff<F>>,
     /// Events for control.
     pub events: ArrayQueue<Event>,
+    /// Records of the mapping log for control.
+    pub log: Arc<Log>,
     /// New plans from control.
     pub plans: ArrayQueue<Arc<Plan>>,
     /// Plans that this worker no longer uses, for control to free.
@@ -117,6 +121,7 @@ impl<F> Mailbox<F> {
             heartbeat: CachePadded::new(AtomicU64::new(0)),
             handoff: ArrayQueue::new(HANDOFF_RING),
             events: ArrayQueue::new(EVENT_RING),
+            log: Arc::new(Log::new(LOG_RING)),
             plans: ArrayQueue::new(PLAN_RING),
             retired: ArrayQueue::new(PLAN_RING + 1),
             generation: AtomicU64::new(0),
@@ -200,9 +205,11 @@ fn emit_untagged(b: &mut [u8], dst: MacAddr, src: MacAddr, ethertype: u16) -> bo
 }
 
 /// NAT64 as the plan wants it, if it does.
-fn nat64<F: Frame>(plan: &Plan) -> Option<Nat64<F>> {
+fn nat64<F: Frame>(plan: &Plan, log: &Arc<Log>) -> Option<Nat64<F>> {
     let n = plan.nat64.as_ref()?;
-    Some(Nat64::new(Arc::clone(&n.config), Arc::clone(&n.pool), plan.icmp_errors()))
+    let mut stage = Nat64::new(Arc::clone(&n.config), Arc::clone(&n.pool), plan.icmp_errors());
+    stage.set_log(Arc::clone(log));
+    Some(stage)
 }
 
 /// Who judges which flows. A flow whose function is no longer configured ends.
@@ -306,7 +313,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &plan.interfaces)
                 .ok()?,
             forward: Forward::new(Arc::clone(&plan.forward)),
-            nat64: nat64(&plan),
+            nat64: nat64(&plan, &mailbox.log),
             errors: plan.icmp_errors(),
             source,
             outbox: Outbox::new(),
@@ -387,7 +394,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             self.stages.forward.set_config(Arc::clone(&plan.forward));
             match (&mut self.stages.nat64, &plan.nat64) {
                 (Some(stage), Some(new)) => stage.reconfigure(Arc::clone(&new.config), Arc::clone(&new.pool)),
-                (stage, _) => *stage = nat64(&plan),
+                (stage, _) => *stage = nat64(&plan, &mailbox.log),
             }
             let generation = plan.generation;
             let old = std::mem::replace(&mut self.plan, plan);

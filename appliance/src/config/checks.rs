@@ -3,7 +3,9 @@
 use super::read::{Item, Read, Source};
 use super::schema::{Draft, NetworkDraft, RouteDraft};
 use super::types::{self, Written};
-use super::{Config, Device, Inbound, Mtu, Name, Network, Own, Prefix, Route, Target, profile, special};
+use super::{
+    Config, Device, Inbound, Mtu, Name, Network, Own, Prefix, Route, Target, natlog, profile, special,
+};
 use causeway_core::net::{Prefix4, Prefix6, Role};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -39,7 +41,7 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
 }
 
 /// Notes an error at each value that an earlier item has as well.
-fn unique<'a, T: Eq + Hash + Display + 'a>(
+pub(super) fn unique<'a, T: Eq + Hash + Display + 'a>(
     source: &Source<'_>,
     what: &str,
     items: impl Iterator<Item = &'a Item<T>>,
@@ -567,6 +569,7 @@ const POOL_MOST: u64 = 4096;
 fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut Vec<String>) {
     let Some(nat64) = &draft.nat64 else { return };
     nat64_prefixes(source, draft, networks, notes);
+    natlog::check(source, &nat64.log, networks, notes);
     let mut addresses: u64 = 0;
     let well_known = nat64.prefixes.iter().find(|p| p.is_well_known());
     for (n, pool) in nat64.pool.iter().enumerate() {

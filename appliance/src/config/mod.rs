@@ -11,6 +11,7 @@
 mod checks;
 mod diff;
 mod error;
+mod natlog;
 pub mod profile;
 mod read;
 mod render;
@@ -20,10 +21,11 @@ mod types;
 
 pub use diff::{Change, changes, restart_needed};
 pub use error::{ConfigError, ConfigErrors};
+pub use natlog::{Collector, NatLog};
 pub use types::{
-    AbsolutePath, Core, Descriptors, Entries, Filtering, Inbound, LinkLocal, LogFormat, Lookups, Mtu, Name,
-    Nat64Prefix, Neighbors, Packets, Pause, PciAddress, PerSecond, PortRange, Prefix, Span, SpanOrOff,
-    Target, Timeout, Vdev, Vlan, Waiting, Workers,
+    AbsolutePath, Core, Descriptors, Domain, Entries, Filtering, Inbound, LinkLocal, LogFormat, Lookups,
+    Messages, Mtu, Name, Nat64Prefix, Neighbors, PacketOctets, Packets, Pause, PciAddress, PerSecond,
+    PortRange, Prefix, Span, SpanOrOff, Target, TemplateInterval, Timeout, Vdev, Vlan, Waiting, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -236,6 +238,8 @@ pub struct Nat64 {
     pub lowest_ipv6_mtu: Mtu,
     /// How long idle sessions live.
     pub timeouts: Timeouts,
+    /// What is logged of mappings.
+    pub log: NatLog,
 }
 
 /// `[nat64.timeouts]` (RFC 6146 4).

@@ -88,6 +88,9 @@ pub(super) fn render(c: &Config) -> String {
             t.pair("  TCP transitory", n.timeouts.tcp_transitory);
             t.pair("  TCP incoming SYN", n.timeouts.tcp_incoming_syn);
             t.pair("  ICMP timeout", n.timeouts.icmp);
+            let (logs, to) = n.log.render();
+            t.pair("  logs", logs);
+            t.pair("  log to", to);
         }
     }
     let i = &c.icmp;

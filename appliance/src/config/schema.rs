@@ -3,6 +3,7 @@
 
 use super::checks;
 use super::error::ConfigErrors;
+use super::natlog::{self, NatLogDraft};
 use super::read::{self, At, Item, Read, Section, Source};
 use super::types::Written;
 use super::{
@@ -83,6 +84,7 @@ pub(super) struct Nat64Draft {
     pub(super) filtering: Filtering,
     pub(super) lowest_ipv6_mtu: Mtu,
     pub(super) timeouts: Timeouts,
+    pub(super) log: NatLogDraft,
 }
 
 #[derive(Debug)]
@@ -297,6 +299,7 @@ fn nat64(s: Section<'_, '_>) -> Option<Nat64Draft> {
         filtering: s.or("filtering", Filtering::EndpointIndependent),
         lowest_ipv6_mtu: s.or("lowest-ipv6-mtu", Mtu::MIN),
         timeouts,
+        log: natlog::read(s.section("log")),
     };
     for (key, empty) in [("prefixes", draft.prefixes.is_empty()), ("pool", draft.pool.is_empty())] {
         if s.is_empty_array(key) && empty {
@@ -399,6 +402,7 @@ impl Draft {
                 filtering: n.filtering,
                 lowest_ipv6_mtu: n.lowest_ipv6_mtu,
                 timeouts: n.timeouts,
+                log: n.log.log,
             }),
             isolation: Isolation {
                 enabled: self.isolation.enabled,

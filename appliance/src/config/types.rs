@@ -9,8 +9,8 @@ pub use address::{LinkLocal, Nat64Prefix, Prefix, Target};
 pub(super) use address::{Written, host4, unicast4};
 pub use device::{PciAddress, Vdev};
 pub use number::{
-    Core, Descriptors, Entries, Lookups, Mtu, Neighbors, Packets, Pause, PerSecond, Span, SpanOrOff, Timeout,
-    Vlan, Waiting, Workers,
+    Core, Descriptors, Domain, Entries, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets, Pause,
+    PerSecond, Span, SpanOrOff, TemplateInterval, Timeout, Vlan, Waiting, Workers,
 };
 
 use super::read::{self, Read};

@@ -414,6 +414,36 @@ fn sessions_end_after_their_timeout_and_their_ports_come_back() {
 }
 
 #[test]
+fn rfc8158_4_what_begins_and_ends_is_in_the_workers_log_and_a_reload_turns_that_on_and_off() {
+    use causeway_nat64::LogEvent::{MappingCreated, MappingEnded, SessionCreated, SessionEnded};
+    let on = "\n[nat64.log]\nmappings = true\nsessions = true\ntrace = true\n";
+    let mut lab = Lab::with(1, &(lab_text() + on));
+    lab.resolve_all();
+    let taken = |lab: &Lab| {
+        let log = &lab.shared.mailboxes[0].log;
+        std::iter::from_fn(|| log.take()).map(|r| (r.event, r.src_port)).collect::<Vec<_>>()
+    };
+    lab.pass(Duration::from_secs(320));
+    taken(&lab);
+    let flow = |port| {
+        let p = ip6("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10").udp(port, 53, b"x");
+        eth(GW_TENANT, VM1).carry(&p)
+    };
+    lab.send(0, TENANT, &flow(6000));
+    assert_eq!(taken(&lab), [(MappingCreated, 6000), (SessionCreated, 6000)]);
+    lab.pass(Duration::from_secs(310));
+    assert_eq!(taken(&lab), [(SessionEnded, 6000), (MappingEnded, 6000)]);
+    let config = Config::parse("lab.toml", &lab_text()).unwrap();
+    let next = Arc::new(Plan::build(&config, &facts(), Some(&lab.plan)).unwrap());
+    lab.shared.mailboxes[0].plans.push(next).unwrap();
+    lab.settle();
+    lab.send(0, TENANT, &flow(6001));
+    lab.pass(Duration::from_secs(310));
+    assert_eq!((lab.shared.table.stats().sessions, taken(&lab)), (0, vec![]));
+    assert_eq!(lab.shared.mailboxes[0].log.lost(), 0);
+}
+
+#[test]
 fn a_new_plan_is_adopted_between_polls_and_sessions_that_it_allows_live_on() {
     let mut lab = Lab::resolved(2);
     let flow = ip6("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10").udp(4000, 53, b"x");

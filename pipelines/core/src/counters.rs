@@ -245,6 +245,14 @@ listed! {
         Nat64SimultaneousOpens = "nat64-simultaneous-opens",
         /// Probes to hosts whose TCP connection was idle for its whole time (RFC 6146 3.5.2.2).
         Nat64Probes = "nat64-probes",
+        /// Records that control has taken from the workers' mapping logs.
+        Nat64LogRecords = "nat64-log-records",
+        /// Records of the mapping log that found no room in a worker's ring to control.
+        Nat64LogLost = "nat64-log-lost",
+        /// Records sent to IPFIX collectors, once for each collector (RFC 7011).
+        IpfixRecordsSent = "ipfix-records-sent",
+        /// Records that could not be sent to a collector; it sees a gap in the sequence numbers.
+        IpfixRecordsLost = "ipfix-records-lost",
         /// ICMP and ICMPv6 errors sent.
         IcmpErrorsSent = "icmp-errors-sent",
         /// ICMP and ICMPv6 errors not sent because of their rate limit.

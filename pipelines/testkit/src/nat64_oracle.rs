@@ -126,6 +126,13 @@ impl Sums {
     }
 }
 
+/// True if the checksum of UDP, TCP or ICMPv6 with these addresses is right. In an error, what follows a cut packet
+/// may make it look whole when it is not.
+fn is_right(addresses: &[u8], protocol: u8, upper: &[u8]) -> bool {
+    let length = u32::try_from(upper.len()).unwrap_or(0).to_be_bytes();
+    ones_sum(&[addresses, &length, &[0, protocol], upper]) == 0xffff
+}
+
 /// A checksum field after `old` octets gave way to `new` ones: all words taken out and put in, one by one.
 fn corrected(field: u16, old: &[&[u8]], new: &[&[u8]]) -> u16 {
     let out: Vec<u8> = old.concat().iter().map(|o| !o).collect();
@@ -237,7 +244,7 @@ impl Six {
                     return None;
                 }
                 let old = port(own, &mut h.source_port, &mut h.destination_port, f.out_port);
-                h.checksum = if self.whole() {
+                h.checksum = if self.whole() && is_right(&sums.six, 17, &self.upper) {
                     h.calc_checksum_ipv4_raw(src, dst, payload).ok()?
                 } else {
                     let sum = corrected(
@@ -249,7 +256,7 @@ impl Six {
                 };
                 Some([&h.to_bytes()[..], payload].concat())
             }
-            6 if !self.whole() => {
+            6 if !(self.whole() && is_right(&sums.six, 6, &self.upper)) => {
                 let at = own.port_at();
                 let old = [u[at], u[at + 1]];
                 u[at..at + 2].copy_from_slice(&f.out_port.to_be_bytes());
@@ -275,7 +282,7 @@ impl Six {
                 let before = u.get(..8)?.to_vec();
                 u[0] = kind;
                 u[4..6].copy_from_slice(&f.out_port.to_be_bytes());
-                let sum = if self.whole() {
+                let sum = if self.whole() && is_right(&sums.six, 58, &self.upper) {
                     u[2..4].fill(0);
                     !ones_sum(&[&u])
                 } else {
@@ -351,7 +358,7 @@ impl Four {
             17 => {
                 let (mut h, payload) = ep::UdpHeader::from_slice(&u).ok()?;
                 let old = port(own, &mut h.source_port, &mut h.destination_port, f.host_port);
-                h.checksum = if self.whole() {
+                h.checksum = if self.whole() && (h.checksum == 0 || is_right(&sums.four, 17, &self.upper)) {
                     h.calc_checksum_ipv6(&pseudo, payload).ok()?
                 } else if h.checksum == 0 {
                     return None;
@@ -365,7 +372,7 @@ impl Four {
                 };
                 Some([&h.to_bytes()[..], payload].concat())
             }
-            6 if !self.whole() => {
+            6 if !(self.whole() && is_right(&sums.four, 6, &self.upper)) => {
                 let at = own.port_at();
                 let old = [u[at], u[at + 1]];
                 u[at..at + 2].copy_from_slice(&f.host_port.to_be_bytes());
@@ -392,7 +399,7 @@ impl Four {
                 u[0] = kind;
                 u[4..6].copy_from_slice(&f.host_port.to_be_bytes());
                 let length = u32::try_from(self.stated).ok()?.to_be_bytes();
-                let sum = if self.whole() {
+                let sum = if self.whole() && ones_sum(&[&self.upper]) == 0xffff {
                     u[2..4].fill(0);
                     !ones_sum(&[&sums.six, &length, &[0, 58], &u])
                 } else {

@@ -15,7 +15,7 @@
 use super::permission::{self, COUNTED};
 use super::tcp_fsm::{Event, Lifetime, Side, State};
 use crate::config::{Config, Filtering, Ticks};
-use crate::log::Log;
+use crate::log::{self, Log, LogEvent};
 use crate::pool4::{Note, Pool4};
 use arrayvec::ArrayVec;
 use causeway_core::{Counter, Counters, Duration, Instant};
@@ -213,6 +213,7 @@ impl Sweeper for Expiry<'_> {
             return;
         }
         self.counters.add(Counter::Nat64SessionsEnded, 1);
+        log::session(self.log, self.config, self.now, LogEvent::SessionEnded, session);
         // The session's reference keeps the mapping until after this.
         if self.pool.has_accounts()
             && let Some(m) = session.mapping()
@@ -225,6 +226,7 @@ impl Sweeper for Expiry<'_> {
 
     fn mapping_ended(&mut self, mapping: &Mapping<'_>) {
         self.counters.add(Counter::Nat64MappingsEnded, 1);
+        log::mapping(self.log, self.config, self.now, LogEvent::MappingEnded, mapping);
         let note = Note { log: self.log, options: &self.config.options().log, now: self.now };
         self.pool.mapping_ended(mapping, &note);
     }

@@ -18,6 +18,7 @@
 use super::bib;
 use super::session::Expiry;
 use crate::config::{ConfigError, StaticMapping};
+use crate::log::{self, LogEvent};
 use crate::rfc6052::{Prefixes, is_forwardable};
 use crate::subscriber::Who;
 use causeway_core::{Counter, Duration, Instant};
@@ -227,12 +228,13 @@ fn make(guard: &Guard<'_>, m: &StaticMapping, expiry: &Expiry<'_>) -> bool {
         pinned: true,
         aux: u32::from(expiry.config.prefixes().first()),
     };
-    let Ok(Created::Fresh(_made)) = guard.create_mapping(&new, &mut FixedPort::new(out4.to_bits(), out_port))
+    let Ok(Created::Fresh(made)) = guard.create_mapping(&new, &mut FixedPort::new(out4.to_bits(), out_port))
     else {
         return false;
     };
     expiry.pool.static_is_made(out4, out_port, m.protocol);
     expiry.counters.add(Counter::Nat64MappingsCreated, 1);
+    log::mapping(expiry.log, expiry.config, expiry.now, LogEvent::MappingCreated, &made);
     true
 }
 

@@ -1,6 +1,7 @@
 //! From IPv6 to IPv4: sessions from inside (RFC 6146 3.5), and the way out.
 
 use super::{Ends, Nat64, Undo, create_failed, mtu_of, new_session, replace, table_protocol};
+use crate::log::LogEvent;
 use crate::pool4::Pool4;
 use crate::rfc6052::{Prefix, is_forwardable};
 use crate::rfc6146::bib::{self, Ahead, Wanted};
@@ -309,6 +310,9 @@ impl<F: Frame> Nat64<F> {
         let created = guard.create_session(&new, || {
             let (mapping, fresh) = bib::find_or_create(guard, &self.pool, ahead, &note)?;
             fresh_mapping = fresh;
+            if fresh {
+                self.log_mapping(ctx.now, LogEvent::MappingCreated, &mapping.mapping());
+            }
             let have = undo.insert(Undo { mapping: mapping.mapping(), permitted: false, inside: true });
             self.permit(guard, ctx.counters, &mapping, w.dst4)?;
             have.permitted = true;
@@ -321,6 +325,7 @@ impl<F: Frame> Nat64<F> {
         match created {
             Ok(Created::Fresh(s)) => {
                 ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                self.log_session(ctx.now, LogEvent::SessionCreated, &s);
                 if w.p.protocol == PROTO_TCP {
                     self.meet_syn(ctx, &s, tick);
                 }

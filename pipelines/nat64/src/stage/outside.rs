@@ -2,6 +2,7 @@
 
 use super::{Ends, Nat64, UNKNOWN_MTU, Undo, create_failed, mtu_of, new_session, replace};
 use crate::config::Filtering;
+use crate::log::LogEvent;
 use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
@@ -229,7 +230,10 @@ impl<F: Frame> Nat64<F> {
             Ok::<_, DropReason>(Reserved::translated(held, p.src, p.src_port, delta))
         });
         match created {
-            Ok(Created::Fresh(_)) => ctx.counters.add(Counter::Nat64SessionsCreated, 1),
+            Ok(Created::Fresh(s)) => {
+                ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                self.log_session(ctx.now, LogEvent::SessionCreated, &s);
+            }
             // Another worker was quicker: this packet is one more of its session.
             Ok(Created::Existing(s)) => {
                 follow(&s, p, tick);
