@@ -47,7 +47,7 @@ const PLAN_RING: usize = 2;
 /// How long all workers together take to judge every flow slot once.
 const SWEEP_PERIOD_US: u64 = 4_000_000;
 /// Flow slots judged for expiry in one poll, at most; fewer than the second are put off.
-const SWEEP_AT_MOST: u64 = 128;
+pub const SWEEP_AT_MOST: u32 = 128;
 const SWEEP_AT_LEAST: u64 = 16;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;
@@ -726,7 +726,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             }),
             forward: causeway_forward::Expiry { config: &self.plan.forward, counters: self.counters },
         };
-        let slots = u32::try_from(slots.min(SWEEP_AT_MOST)).unwrap_or(0);
+        let slots = u32::try_from(slots.min(u64::from(SWEEP_AT_MOST))).unwrap_or(0);
         self.guard.sweep(slots, Tick::at(self.now), &mut judge);
     }
 
