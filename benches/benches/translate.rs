@@ -6,7 +6,8 @@
 //! `BENCH_FULL=1`.
 //!
 //! Lines that begin with `RESULT` say clocks of the TSC per packet: the minimum and the median over
-//! windows of 64 bursts. Other work on the machine shows in the median first.
+//! windows of 64 bursts. Windows in which the processor was taken away do not count; what else other work on
+//! the machine does (to caches, to memory) shows in the median first.
 //! - `established`: smallest packets (64 octets with the Ethernet header of IPv4, 28 octets of IPv4 and
 //!   UDP headers in a packet of 46), both directions, beside the goal and the memory floor that
 //!   [`causeway_benches::floor`] measures with the same numbers of lines in the same run.
@@ -18,13 +19,13 @@
 //! - `memory`: octets of a flow.
 //!
 //! Environment: `BENCH_FULL=1`; `BENCH_FLOWS=1000,100000` instead of the usual sizes; `BENCH_PAGES=small`
-//! to have no transparent huge pages; `BENCH_ONLY=6to4` or `4to6` goes round one direction at 1,000 flows
+//! to have no transparent huge pages; `BENCH_SWEEP=32` for other sweeps than the worker's; `BENCH_ONLY=6to4` or `4to6` goes round one direction at 1,000 flows
 //! for a while (for a profiler); `CAUSEWAY_COMMIT`.
 
 #![forbid(unsafe_code)]
 
 use causeway::worker::SWEEP_AT_MOST;
-use causeway_benches::clocks::{Quiet, Tsc, met, min_median};
+use causeway_benches::clocks::{Figure, Gather, Quiet, Tsc, met, min_median};
 use causeway_benches::floor::{self, Floor};
 use causeway_benches::stage::{Direction, Flow, Frames, Gateway, Size, Stage};
 use causeway_benches::{WINDOW, measured_on, smoke};
@@ -53,10 +54,9 @@ const GOAL_EXPIRE: f64 = 50.0;
 const GOAL_OCTETS: f64 = 160.0;
 
 /// The table's part alone: bulk lookup of the same flows, and a read of each session found.
-fn lookup(stage: &mut Stage, direction: Direction) -> (f64, f64) {
+fn lookup(stage: &mut Stage, direction: Direction) -> Figure {
     let mut order = stage.order();
-    let (mut sum, mut windows) = (0, Vec::new());
-    for n in 1..=stage.bursts() {
+    let mut burst = |stage: &mut Stage| {
         let flows: [Flow; BURST] = std::array::from_fn(|_| stage.flows[order.step()]);
         let (inside, outside) = (flows.map(Flow::inside), flows.map(Flow::outside));
         let guard = stage.worker.enter();
@@ -67,15 +67,16 @@ fn lookup(stage: &mut Stage, direction: Direction) -> (f64, f64) {
             Direction::In => guard.lookup_outside(&outside, &mut found),
         }
         let read: u64 = found.iter().map(|f| f.hit().map_or(0, |s| u64::from(s.checksum_delta()))).sum();
-        sum += stage.tsc.raw() - before;
+        let clocks = stage.tsc.raw() - before;
         std::hint::black_box(read);
         assert!(found.iter().all(|f| f.hit().is_some()));
-        if n % WINDOW == 0 {
-            windows.push(sum as f64 / (WINDOW * BURST) as f64);
-            sum = 0;
-        }
+        clocks
+    };
+    let mut gather = Gather::new(stage.tsc.clone());
+    for _ in 0..stage.bursts() / WINDOW {
+        gather.window(WINDOW * BURST, || (0..WINDOW).map(|_| burst(stage)).sum());
     }
-    min_median(windows)
+    gather.figure()
 }
 
 /// Established flows, both directions.
@@ -89,25 +90,26 @@ fn established(stage: &mut Stage) {
     let (pages, share) = floor::pages();
     for direction in [Direction::Out, Direction::In] {
         let name = direction.name();
-        let (min, median) = lookup(stage, direction);
+        let Figure { min, median, .. } = lookup(stage, direction);
         println!(
             "RESULT translate lookup-alone flows={flows} direction={name} clocks_min={min:.0} clocks_median={median:.0}"
         );
-        let (min, median) = stage.established(SMALLEST, direction);
+        let Figure { min, median, kept, thrown } = stage.established(SMALLEST, direction);
         let goal = goal(flows);
         println!(
             "RESULT translate established flows={flows} direction={name} clocks_min={min:.0} \
              clocks_median={median:.0} ns_median={:.1} goal={goal} goal_by_min={} goal_by_median={} \
-             floor_overlapped={:.0} floor_dependent={:.0} over_floor={:.0} pages={pages} huge_share={share:.2}",
+             floor_overlapped={:.0} floor_dependent={:.0} over_floor={:.0} pages={pages} huge_share={share:.2} \
+             windows={kept} thrown_away={thrown}",
             median / stage.tsc.ghz(),
             met(min <= f64::from(goal)),
             met(median <= f64::from(goal)),
-            overlapped.1,
-            dependent.1,
-            median - overlapped.1,
+            overlapped.median,
+            dependent.median,
+            median - overlapped.median,
         );
         for octets in [512, 1400] {
-            let (min, median) = stage.established(octets, direction);
+            let Figure { min, median, .. } = stage.established(octets, direction);
             println!(
                 "RESULT translate larger-packets flows={flows} direction={name} octets={octets} clocks_min={min:.0} clocks_median={median:.0}"
             );
@@ -115,37 +117,44 @@ fn established(stage: &mut Stage) {
     }
 }
 
-/// Windows of bursts in which every packet opens a session: clocks a packet. `count` sessions more than
-/// there are, with mappings of their own or on those that are there.
-fn open_sessions(stage: &mut Stage, count: usize, bursts_a_window: usize, new_mapping: bool) -> Vec<f64> {
+/// Bursts in which every packet opens a session: `count` sessions more than there are, with mappings of
+/// their own or on those that are there.
+fn open_sessions(
+    stage: &mut Stage,
+    gather: &mut Gather,
+    count: usize,
+    bursts_a_window: usize,
+    new_mapping: bool,
+) {
     let mut frames = Frames::new(SMALLEST, Direction::Out);
     let have = stage.flows.len();
     let mut order = stage.order();
     let before = (stage.count(Counter::Nat64SessionsCreated), stage.count(Counter::Nat64MappingsCreated));
-    let (mut windows, mut sum, mut n) = (Vec::new(), 0, 0);
-    for burst in 1..=count / BURST {
-        for at in 0..BURST {
-            if new_mapping {
-                // As many flows of a host as it has already, from further hosts.
-                frames.fill(at, Flow::new((have.next_multiple_of(64) + n) as u32));
-            } else {
-                // The same host and port as a flow that is there, to another port of the server.
-                frames.fill(at, stage.flows[order.step()]);
-                frames.other_port(at, 100 + (n / have) as u16);
+    let mut n = 0;
+    for _ in 0..count / BURST / bursts_a_window {
+        gather.window(bursts_a_window * BURST, || {
+            let mut sum = 0;
+            for _ in 0..bursts_a_window {
+                for at in 0..BURST {
+                    if new_mapping {
+                        // As many flows of a host as it has already, from further hosts.
+                        frames.fill(at, Flow::new((have.next_multiple_of(64) + n) as u32));
+                    } else {
+                        // The same host and port as a flow that is there, to another port of the server.
+                        frames.fill(at, stage.flows[order.step()]);
+                        frames.other_port(at, 100 + (n / have) as u16);
+                    }
+                    n += 1;
+                }
+                sum += stage.translate(&mut frames);
+                frames.restore();
             }
-            n += 1;
-        }
-        sum += stage.translate(&mut frames);
-        frames.restore();
-        if burst % bursts_a_window == 0 {
-            windows.push(sum as f64 / (bursts_a_window * BURST) as f64);
-            sum = 0;
-        }
+            sum
+        });
     }
     let made = stage.count(Counter::Nat64SessionsCreated) - before.0;
     let mapped = stage.count(Counter::Nat64MappingsCreated) - before.1;
     assert_eq!((made, mapped), (n as u64, if new_mapping { n as u64 } else { 0 }));
-    windows
 }
 
 /// New sessions a second and core, at this many flows that are open already.
@@ -153,21 +162,23 @@ fn new_sessions(tsc: &Tsc, flows: u32, rounds: usize) {
     let more = (flows / 4).clamp(1_024, 500_000) as usize;
     let window = WINDOW.min(more / BURST / 2);
     for new_mapping in [false, true] {
-        let mut windows = Vec::new();
+        let mut gather = Gather::new(tsc.clone());
         for _ in 0..rounds {
             let gateway = Gateway::new(Size::of(flows + more as u32 + 1000));
             let mut stage = gateway.stage(0, tsc);
             stage.open(0..flows);
-            windows.extend(open_sessions(&mut stage, more, window, new_mapping));
+            open_sessions(&mut stage, &mut gather, more, window, new_mapping);
         }
-        let (min, median) = min_median(windows);
+        let Figure { min, median, kept, thrown } = gather.figure();
         let rate = tsc.ghz() * 1000.0 / median;
         println!(
             "RESULT translate new-sessions flows={flows} opened={} mapping={} hold_down=0 clocks_min={min:.0} \
-             clocks_median={median:.0} million_per_s={rate:.2} million_per_s_best={:.2} goal={GOAL_NEW} goal_by_median={}",
+             clocks_median={median:.0} million_per_s={rate:.2} million_per_s_best={:.2} goal={GOAL_NEW} goal_by_min={} goal_by_median={} \
+             windows={kept} thrown_away={thrown}",
             more * rounds,
             if new_mapping { "new" } else { "existing" },
             tsc.ghz() * 1000.0 / min,
+            met(tsc.ghz() * 1000.0 / min >= GOAL_NEW),
             met(rate >= GOAL_NEW),
         );
     }
@@ -181,7 +192,7 @@ const ALIVE: u32 = 1_000;
 ///
 /// Windows in which the processor was taken away do not count. What is said is the worst window of each
 /// round, and of those the least: what our own work does, it does in every round.
-fn expire(tsc: &Tsc, ending: u32, rounds: usize) {
+fn expire(tsc: &Tsc, ending: u32, slots: u32, rounds: usize) {
     let gateway = Gateway::new(Size::of(ending + ALIVE + 1000));
     let mut stage = gateway.stage(0, tsc);
     stage.open(0..ALIVE + ending);
@@ -220,7 +231,7 @@ fn expire(tsc: &Tsc, ending: u32, rounds: usize) {
         let mut quiet = Quiet::new(tsc.clone());
         let (mut sweeps, mut bursts) = (Vec::new(), Vec::new());
         while gateway.table.stats().sessions > u64::from(ALIVE) {
-            if let Some((s, b)) = burst(&mut stage, &mut quiet, SWEEP_AT_MOST) {
+            if let Some((s, b)) = burst(&mut stage, &mut quiet, slots) {
                 sweeps.push(tsc.us(s));
                 bursts.push(tsc.us(b));
             }
@@ -232,7 +243,7 @@ fn expire(tsc: &Tsc, ending: u32, rounds: usize) {
         let most = sweeps.last().copied().unwrap_or(f64::NAN);
         worst.push(most);
         println!(
-            "RESULT translate expire-round ending={ending} slots={SWEEP_AT_MOST} windows={} thrown_away={} \
+            "RESULT translate expire-round ending={ending} slots={slots} windows={} thrown_away={} \
              sweep_us_median={:.1} sweep_us_p999={:.1} sweep_us_worst={most:.1} over_goal={over} burst_us={:.2} burst_us_without={:.2}",
             quiet.kept,
             quiet.thrown,
@@ -244,7 +255,7 @@ fn expire(tsc: &Tsc, ending: u32, rounds: usize) {
     }
     let (least, _) = min_median(worst);
     println!(
-        "RESULT translate expire ending={ending} rounds={rounds} worst_delay_us={least:.1} goal={GOAL_EXPIRE} goal_by_least={}",
+        "RESULT translate expire ending={ending} slots={slots} rounds={rounds} worst_delay_us={least:.1} goal={GOAL_EXPIRE} goal_by_least={}",
         met(least < GOAL_EXPIRE)
     );
 }
@@ -288,13 +299,14 @@ fn main() {
         stage.open(0..1_000);
         let direction = if only == "4to6" { Direction::In } else { Direction::Out };
         for _ in 0..100 {
-            let (min, median) = stage.established(SMALLEST, direction);
+            let Figure { min, median, .. } = stage.established(SMALLEST, direction);
             println!(
                 "RESULT translate profile direction={only} clocks_min={min:.0} clocks_median={median:.0}"
             );
         }
         return;
     }
+    let slots = std::env::var("BENCH_SWEEP").map_or(SWEEP_AT_MOST, |n| n.trim().parse().expect("slots"));
     for &flows in &sizes {
         let resident = floor::resident_octets();
         let gateway = Gateway::new(Size::of(flows));
@@ -310,10 +322,10 @@ fn main() {
             new_sessions(&tsc, flows, if test { 1 } else { (2_000_000 / flows as usize).clamp(1, 40) });
         }
         if (100_000..=1_000_000).contains(&flows) {
-            expire(&tsc, flows, 3);
+            expire(&tsc, flows, slots, 3);
         }
     }
     if test {
-        expire(&tsc, 4_000, 1);
+        expire(&tsc, 4_000, slots, 1);
     }
 }

@@ -13,7 +13,7 @@ pub fn min_median(mut windows: Vec<f64>) -> (f64, f64) {
     )
 }
 
-/// "met" or "missed".
+/// "met" or "missed"; what was not measured is missed.
 #[must_use]
 pub const fn met(yes: bool) -> &'static str {
     if yes { "met" } else { "missed" }
@@ -129,6 +129,49 @@ impl Quiet {
             self.thrown += 1;
         }
         (result, good)
+    }
+}
+
+/// Clocks a packet: over the windows that count.
+#[derive(Debug, Clone, Copy)]
+pub struct Figure {
+    /// The least.
+    pub min: f64,
+    /// The median.
+    pub median: f64,
+    /// Windows that counted.
+    pub kept: u64,
+    /// Windows that did not.
+    pub thrown: u64,
+}
+
+/// A figure that is gathered window by window.
+#[derive(Debug)]
+pub struct Gather {
+    quiet: Quiet,
+    windows: Vec<f64>,
+}
+
+impl Gather {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new(tsc: Tsc) -> Self {
+        Self { quiet: Quiet::new(tsc), windows: Vec::new() }
+    }
+
+    /// One window of `packets` packets; `work` gives the clocks of what is measured of it.
+    pub fn window(&mut self, packets: usize, work: impl FnOnce() -> u64) {
+        let (clocks, good) = self.quiet.window(work);
+        if good {
+            self.windows.push(clocks as f64 / packets as f64);
+        }
+    }
+
+    /// What came out.
+    #[must_use]
+    pub fn figure(self) -> Figure {
+        let (min, median) = min_median(self.windows);
+        Figure { min, median, kept: self.quiet.kept, thrown: self.quiet.thrown }
     }
 }
 

@@ -4,7 +4,7 @@
 //! - Overlapped: bursts of 32; first all index lines are asked for, then all sessions, then the work.
 //! - Dependent: one access after the other; each needs what the one before it read.
 
-use crate::clocks::{Tsc, min_median};
+use crate::clocks::{Figure, Gather, Tsc};
 use crate::{Rng, WINDOW};
 use causeway_core::BURST;
 use causeway_flowtable::Stats;
@@ -16,13 +16,13 @@ const LINE: usize = 64;
 /// Octets of a mapping.
 const MAPPING: u64 = 48;
 
-/// Clocks a packet: least and median over windows.
+/// Clocks a packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Floor {
     /// With the misses of a burst overlapped.
-    pub overlapped: (f64, f64),
+    pub overlapped: Figure,
     /// One miss after the other.
-    pub dependent: (f64, f64),
+    pub dependent: Figure,
 }
 
 /// Memory as the flow table takes it: anonymous, with huge pages asked for.
@@ -64,40 +64,39 @@ pub fn measure(tsc: &Tsc, index_lines: usize, session_lines: usize, bursts: usiz
     for line in index.iter_mut() {
         line[..8].copy_from_slice(&(rng.below(session_lines) as u64).to_ne_bytes());
     }
-    let mut run = |dependent: bool| {
-        let (mut windows, mut sum, mut carry) = (Vec::new(), 0, 0);
-        for n in 1..=bursts {
-            let at: [usize; BURST] = std::array::from_fn(|_| rng.below(index_lines));
-            let before = tsc.raw();
-            if dependent {
-                for at in at {
-                    // What was read before is zero, but the processor must wait for it to know.
-                    let slot = word(&index[at + carry], 0);
-                    let session = &mut sessions[slot];
-                    carry = word(session, 1);
-                    session[0] = session[0].wrapping_add(1);
-                }
-            } else {
-                at.iter().for_each(|at| prefetch_read_at(index, *at));
-                let slots = at.map(|at| {
-                    let slot = word(&index[at], 0);
-                    prefetch_read_at(sessions, slot);
-                    slot
-                });
-                for slot in slots {
-                    let session = &mut sessions[slot];
-                    carry = carry.wrapping_add(word(session, 1));
-                    session[0] = session[0].wrapping_add(1);
-                }
+    let mut carry = 0;
+    let mut burst = |dependent: bool| {
+        let at: [usize; BURST] = std::array::from_fn(|_| rng.below(index_lines));
+        let before = tsc.raw();
+        if dependent {
+            for at in at {
+                // What was read before is zero, but the processor must wait for it to know.
+                let slot = word(&index[at + carry], 0);
+                let session = &mut sessions[slot];
+                carry = word(session, 1);
+                session[0] = session[0].wrapping_add(1);
             }
-            sum += tsc.raw() - before;
-            if n % WINDOW == 0 {
-                windows.push(sum as f64 / (WINDOW * BURST) as f64);
-                sum = 0;
+        } else {
+            at.iter().for_each(|at| prefetch_read_at(index, *at));
+            let slots = at.map(|at| {
+                let slot = word(&index[at], 0);
+                prefetch_read_at(sessions, slot);
+                slot
+            });
+            for slot in slots {
+                let session = &mut sessions[slot];
+                carry = carry.wrapping_add(word(session, 1));
+                session[0] = session[0].wrapping_add(1);
             }
         }
-        std::hint::black_box(carry);
-        min_median(windows)
+        tsc.raw() - before
+    };
+    let mut run = |dependent| {
+        let mut gather = Gather::new(tsc.clone());
+        for _ in 0..bursts / WINDOW {
+            gather.window(WINDOW * BURST, || (0..WINDOW).map(|_| burst(dependent)).sum());
+        }
+        gather.figure()
     };
     Floor { overlapped: run(false), dependent: run(true) }
 }
@@ -135,8 +134,8 @@ mod tests {
     #[test]
     fn accesses_one_after_the_other_cost_more_than_overlapped_ones() {
         // Far larger than any cache; the ratio is above 3 everywhere.
-        let floor = measure(&Tsc::new(), 1 << 18, 1 << 20, WINDOW * 8);
-        assert!(floor.overlapped.1 > 0.0);
-        assert!(floor.dependent.1 > floor.overlapped.1, "{floor:?}");
+        let floor = measure(&Tsc::new(), 1 << 18, 1 << 20, WINDOW * 100);
+        assert!(floor.overlapped.min > 0.0, "{floor:?}");
+        assert!(floor.dependent.min > floor.overlapped.min, "{floor:?}");
     }
 }

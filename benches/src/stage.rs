@@ -1,6 +1,6 @@
 //! A NAT64 stage of one worker, without a device, and the flows that are sent through it.
 
-use crate::clocks::Tsc;
+use crate::clocks::{Figure, Gather, Tsc};
 use crate::{Rng, WINDOW};
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::route::{Route4, Target};
@@ -358,27 +358,29 @@ impl Stage {
         (self.flows.len() * 2 / BURST).clamp(WINDOW * 60, WINDOW * 1250)
     }
 
-    /// Clocks a packet of established flows: least and median over windows of [`WINDOW`] bursts.
+    /// Clocks a packet of established flows, over windows of [`WINDOW`] bursts.
     ///
     /// The flows' time goes on as the clock does, and from 100,000 flows on by at least a tick (a
     /// quarter second) for each round, so that every packet writes its session.
-    pub fn established(&mut self, octets: usize, direction: Direction) -> (f64, f64) {
+    pub fn established(&mut self, octets: usize, direction: Direction) -> Figure {
         let mut frames = Frames::new(octets, direction);
         let mut order = self.order();
-        let (mut windows, mut sum) = (Vec::new(), 0);
-        for n in 1..=self.bursts() {
-            if self.flows.len() >= 100_000 && order.begins() {
-                self.rig.advance(Duration::from_millis(250));
-            }
-            let clocks = self.burst(&mut frames, &mut order);
-            self.rig.advance(Duration::from_nanos((clocks as f64 / self.tsc.ghz()) as u64));
-            sum += clocks;
-            if n % WINDOW == 0 {
-                windows.push(sum as f64 / (WINDOW * BURST) as f64);
-                sum = 0;
-            }
+        let mut gather = Gather::new(self.tsc.clone());
+        for _ in 0..self.bursts() / WINDOW {
+            gather.window(WINDOW * BURST, || {
+                let mut sum = 0;
+                for _ in 0..WINDOW {
+                    if self.flows.len() >= 100_000 && order.begins() {
+                        self.rig.advance(Duration::from_millis(250));
+                    }
+                    let clocks = self.burst(&mut frames, &mut order);
+                    self.rig.advance(Duration::from_nanos((clocks as f64 / self.tsc.ghz()) as u64));
+                    sum += clocks;
+                }
+                sum
+            });
         }
-        crate::clocks::min_median(windows)
+        gather.figure()
     }
 
     /// Sends one packet of each of the first `count` flows, which makes them used now.
