@@ -46,8 +46,10 @@ const EVENT_RING: usize = 1024;
 const PLAN_RING: usize = 2;
 /// How long all workers together take to judge every flow slot once.
 const SWEEP_PERIOD_US: u64 = 4_000_000;
-/// Flow slots judged for expiry in one poll, at most; fewer than the second are put off.
-pub const SWEEP_AT_MOST: u32 = 128;
+/// Flow slots judged for expiry in one poll, at most: to end so many sessions at once, with their mappings,
+/// delays a burst by less than 50 us (bench `translate`), and gives back no more slots than a poll takes back.
+pub const SWEEP_AT_MOST: u32 = 32;
+/// Fewer than these are put off.
 const SWEEP_AT_LEAST: u64 = 16;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;

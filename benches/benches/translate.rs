@@ -223,15 +223,7 @@ fn expire(tsc: &Tsc, ending: u32, slots: u32, rounds: usize) {
                 next = (next + 1) % ALIVE as usize;
                 frames.fill(at, stage.flows[next]);
             }
-            let (clocks, good) = quiet.window(|| {
-                let before = stage.tsc.raw();
-                if slots > 0 {
-                    let guard = stage.worker.enter();
-                    stage.nat.sweep(&mut stage.rig.ctx(), &guard, slots);
-                }
-                let swept = stage.tsc.raw() - before;
-                (swept, stage.translate(&mut frames))
-            });
+            let (clocks, good) = quiet.window(|| stage.sweep_and_translate(&mut frames, slots));
             frames.restore();
             good.then_some(clocks)
         };

@@ -335,6 +335,29 @@ impl Stage {
         clocks
     }
 
+    /// Judges `slots` slots and translates a burst, under one guard as a worker does it; gives the clocks of
+    /// both. The first includes what entering takes back of slots that were given up.
+    ///
+    /// # Panics
+    /// As [`Stage::translate`].
+    pub fn sweep_and_translate(&mut self, frames: &mut Frames, slots: u32) -> (u64, u64) {
+        let mut verdicts = [Verdict::Consume; BURST];
+        let before = self.tsc.raw();
+        let guard = self.worker.enter();
+        let mut ctx = self.rig.ctx();
+        if slots > 0 {
+            self.nat.sweep(&mut ctx, &guard, slots);
+        }
+        let between = self.tsc.raw();
+        match frames.direction {
+            Direction::Out => self.nat.v6_to_v4(&mut ctx, &guard, &mut frames.packets, &mut verdicts),
+            Direction::In => self.nat.v4_to_v6(&mut ctx, &guard, &mut frames.packets, &mut verdicts),
+        }
+        let after = self.tsc.raw();
+        assert!(verdicts.iter().all(|v| matches!(v, Verdict::Forward { .. })), "{verdicts:?}");
+        (between - before, after - between)
+    }
+
     /// Fills a burst with the next flows of `order`, translates it, and gives its clocks.
     pub fn burst(&mut self, frames: &mut Frames, order: &mut Order) -> u64 {
         for at in 0..BURST {
