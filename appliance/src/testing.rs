@@ -2,8 +2,8 @@
 
 use crate::config::Config;
 use crate::control::introspect::{
-    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery,
-    SessionRow,
+    Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow, Protocol,
+    ReloadError, SessionPage, SessionQuery, SessionRow,
 };
 use causeway_core::{Counter, Counters, DropReason, Event, IfId};
 use std::collections::VecDeque;
@@ -133,6 +133,45 @@ impl Introspect for FakeGateway {
         }
         page.next = (at < self.sessions.len()).then_some(at as u64);
         page
+    }
+
+    /// A mapping for each session; the first is static.
+    fn mappings(&self, query: &MappingQuery) -> MappingPage {
+        let from = usize::try_from(query.cursor).unwrap();
+        let mut page = MappingPage::default();
+        let mut at = from;
+        while at < self.sessions.len() && at < from + self.slots_per_page && page.mappings.len() < query.limit
+        {
+            let session = &self.sessions[at];
+            let row = MappingRow {
+                protocol: session.protocol,
+                inside: session.inside,
+                inside_port: session.inside_port,
+                outside: session.outside.unwrap(),
+                outside_port: session.outside_port.unwrap(),
+                fixed: at == 0,
+                sessions: 1,
+            };
+            page.mappings.extend(Some(row).filter(|row| query.matches(row)));
+            at += 1;
+        }
+        page.next = (at < self.sessions.len()).then_some(at as u64);
+        page
+    }
+
+    fn pool(&self) -> Vec<PoolRow> {
+        let row = |last: u8, tenant: Option<&str>, protocol, in_use| PoolRow {
+            address: Ipv4Addr::new(203, 0, 113, last),
+            tenant: tenant.map(ToOwned::to_owned),
+            protocol,
+            in_use,
+            of: 64_512,
+        };
+        vec![
+            row(1, None, Protocol::Udp, 3),
+            row(1, None, Protocol::Tcp, 32_256),
+            row(16, Some("shop"), Protocol::Tcp, 64_512),
+        ]
     }
 
     fn neighbors(&self) -> Vec<NeighborRow> {

@@ -126,6 +126,40 @@ enum Show {
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
     },
+    /// NAT64 mappings: which inside address and port is which outside one.
+    Mappings {
+        #[command(flatten)]
+        common: ShowArgs,
+        /// Only of this protocol.
+        #[arg(long, short, value_enum)]
+        protocol: Option<Protocol>,
+        /// Only with this inside (tenant) address or prefix.
+        #[arg(long, value_name = "IPV6", value_parser = address6)]
+        source: Option<String>,
+        /// Only with this outside address or prefix.
+        #[arg(long, value_name = "IPV4", value_parser = address4)]
+        outside: Option<String>,
+        /// Only those that are configured.
+        #[arg(long = "static")]
+        fixed: bool,
+        /// At most so many; 0 shows all.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Ports in use on each pool address.
+    Pool {
+        #[command(flatten)]
+        common: ShowArgs,
+        /// Only of this protocol.
+        #[arg(long, short, value_enum)]
+        protocol: Option<Protocol>,
+        /// Only with this pool address or prefix.
+        #[arg(long, value_name = "IPV4", value_parser = address4)]
+        outside: Option<String>,
+        /// Only addresses of this tenant.
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+    },
     /// Neighbours and their link-layer addresses.
     Neighbors {
         #[command(flatten)]
@@ -428,6 +462,8 @@ fn reload(socket: &SocketArgs, as_json: bool, out: &mut Output) -> u8 {
 fn show(what: Show, out: &mut Output) -> u8 {
     let common = match &what {
         Show::Sessions { common, .. }
+        | Show::Mappings { common, .. }
+        | Show::Pool { common, .. }
         | Show::Neighbors { common, .. }
         | Show::Counters { common, .. }
         | Show::Ports { common }

@@ -119,6 +119,68 @@ fn sessions_are_gathered_over_pages_up_to_the_limit() {
 }
 
 #[test]
+fn mappings_for_people_and_for_programs() {
+    let rig = Rig::new(3);
+    assert_eq!(
+        rig.ok(&["show", "mappings"]),
+        "\
+PROTO  INSIDE                   OUTSIDE           KIND     SESSIONS
+tcp    [2001:db8:64::101]:1024  203.0.113.0:2048  static          1
+udp    [2001:db8:64::102]:1025  203.0.113.1:2049  dynamic         1
+icmp   [2001:db8:64::101]:1026  203.0.113.2:2050  dynamic         1
+"
+    );
+    assert_eq!(Rig::new(0).ok(&["show", "mappings"]), "no mappings\n");
+    let only = rig.json(&["show", "mappings", "--static"]);
+    assert_eq!(
+        only,
+        json!({ "more": false, "mappings": [{
+            "protocol": "tcp", "inside": "2001:db8:64::101", "inside_port": 1024, "outside": "203.0.113.0",
+            "outside_port": 2048, "static": true, "sessions": 1,
+        }] })
+    );
+}
+
+#[test]
+fn mappings_are_gathered_over_pages_up_to_the_limit() {
+    let rig = Rig::new(1234);
+    let rows = |args: &[&str]| {
+        let mut all = vec!["show", "mappings"];
+        all.extend(args);
+        let value = rig.json(&all);
+        (value["mappings"].as_array().unwrap().len(), value["more"].as_bool().unwrap())
+    };
+    assert_eq!(rows(&[]), (100, true));
+    assert_eq!(rows(&["--limit", "0"]), (1234, false));
+    assert_eq!(rows(&["--limit", "0", "--protocol", "udp"]), (411, false));
+    assert_eq!(rows(&["--limit", "0", "--source", "2001:db8:64::101"]), (617, false));
+    assert_eq!(rows(&["--limit", "0", "--outside", "203.0.113.15"]), (77, false));
+    assert_eq!(rows(&["--limit", "0", "--outside", "203.0.113.15", "--static"]), (0, false));
+}
+
+#[test]
+fn the_use_of_the_pool_is_shown_per_address_and_protocol() {
+    let rig = Rig::new(0);
+    assert_eq!(
+        rig.ok(&["show", "pool"]),
+        "\
+ADDRESS       TENANT  PROTO  IN USE     OF  PERCENT
+203.0.113.1   -       udp         3  64512        0
+203.0.113.1   -       tcp     32256  64512       50
+203.0.113.16  shop    tcp     64512  64512      100
+"
+    );
+    let rows = |args: &[&str]| {
+        let mut all = vec!["show", "pool"];
+        all.extend(args);
+        rig.json(&all)["pool"].as_array().unwrap().len()
+    };
+    assert_eq!((rows(&[]), rows(&["--protocol", "tcp"]), rows(&["--protocol", "icmp"])), (3, 2, 0));
+    assert_eq!((rows(&["--tenant", "shop"]), rows(&["--outside", "203.0.113.0/28"])), (1, 2));
+    assert_eq!(rig.ok(&["show", "pool", "--tenant", "nobody"]), "no pool addresses\n");
+}
+
+#[test]
 fn counters_for_people_and_for_programs() {
     let rig = Rig::new(0);
     assert_eq!(
@@ -206,7 +268,7 @@ fn reload_says_what_changed_and_what_needs_a_restart() {
 fn without_a_gateway_the_exit_code_is_3() {
     let dir = TempDir::new();
     let socket = dir.path().join("none.sock").display().to_string();
-    for what in ["sessions", "neighbors", "counters", "ports", "plan"] {
+    for what in ["sessions", "mappings", "pool", "neighbors", "counters", "ports", "plan"] {
         let (code, out, err) = causeway(&["show", what, "--socket", &socket]);
         assert_eq!((code, out.as_str()), (NOT_RUNNING, ""), "{what}");
         assert_eq!(err, format!("causeway: no causeway runs on the control socket {socket}\n"));
@@ -228,6 +290,8 @@ fn bad_usage_has_exit_code_2() {
         &["show", "sessions", "--protocol", "sctp"],
         &["show", "sessions", "--source", "198.51.100.1"],
         &["show", "sessions", "--limit", "-1"],
+        &["show", "mappings", "--outside", "2001:db8::1"],
+        &["show", "pool", "--protocol", "any"],
         &["show", "ports", "--name", "a/b"],
         &["show", "ports", "--name", "a", "--socket", "/b"],
         &["run", "--config"],

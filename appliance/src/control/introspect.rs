@@ -32,6 +32,12 @@ pub trait Introspect: Send + Sync {
     /// short, even empty, and yet have a `next`.
     fn sessions(&self, query: &SessionQuery) -> SessionPage;
 
+    /// Mappings that match, in pages as those of sessions.
+    fn mappings(&self, query: &MappingQuery) -> MappingPage;
+
+    /// How much of each pool address is in use; empty without NAT64.
+    fn pool(&self) -> Vec<PoolRow>;
+
     /// All neighbours.
     fn neighbors(&self) -> Vec<NeighborRow>;
 
@@ -133,6 +139,78 @@ pub struct SessionPage {
     pub sessions: Vec<SessionRow>,
     /// The cursor of the next page; nothing at the end.
     pub next: Option<u64>,
+}
+
+/// Which mappings are asked for. What is not given matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MappingQuery {
+    /// Of this protocol.
+    pub protocol: Option<Protocol>,
+    /// With an inside (tenant) address in this prefix.
+    pub source: Option<Prefix6>,
+    /// With an outside address in this prefix.
+    pub outside: Option<Prefix4>,
+    /// Static ones, or others.
+    pub fixed: Option<bool>,
+    /// Where to go on; what an earlier page had as `next`. 0 begins.
+    pub cursor: u64,
+    /// The most rows to give, 1 to [`PAGE`].
+    pub limit: usize,
+}
+
+impl MappingQuery {
+    /// True if a row is asked for.
+    #[must_use]
+    pub fn matches(&self, row: &MappingRow) -> bool {
+        self.protocol.is_none_or(|p| p == row.protocol)
+            && self.source.is_none_or(|p| p.contains(row.inside))
+            && self.outside.is_none_or(|p| p.contains(row.outside))
+            && self.fixed.is_none_or(|fixed| fixed == row.fixed)
+    }
+}
+
+/// A mapping (RFC 6146 3.1: an entry of the binding information base).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingRow {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Address of the inside host.
+    pub inside: Ipv6Addr,
+    /// Its port or identifier.
+    pub inside_port: u16,
+    /// The outside address.
+    pub outside: Ipv4Addr,
+    /// The port or identifier there.
+    pub outside_port: u16,
+    /// True if it is configured, and there whatever happens.
+    #[serde(rename = "static")]
+    pub fixed: bool,
+    /// Sessions that use it.
+    pub sessions: u32,
+}
+
+/// Some mappings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingPage {
+    /// The mappings.
+    pub mappings: Vec<MappingRow>,
+    /// The cursor of the next page; nothing at the end.
+    pub next: Option<u64>,
+}
+
+/// How much of a pool address is in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The tenant that it belongs to; nothing if it is shared.
+    pub tenant: Option<String>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Ports or identifiers that are taken or resting.
+    pub in_use: u32,
+    /// How many there are to give out.
+    pub of: u32,
 }
 
 /// A neighbour.
