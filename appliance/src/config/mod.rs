@@ -23,11 +23,11 @@ pub use diff::{Change, changes, restart_needed};
 pub use error::{ConfigError, ConfigErrors};
 pub use nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
 pub use types::{
-    AbsolutePath, BlockSize, Burst, ClassOctet, Core, Descriptors, DontFragment, Endpoint4, Endpoint6,
-    Entries, Filtering, HoldDown, Host4, Inbound, LinkLocal, LogFormat, Lookups, MssClamp, Mtu, Name,
-    Nat64Prefix, Neighbors, Packets, Pause, PciAddress, PerSecond, PortRange, Ports, PortsMax, PortsMin,
-    Prefix, SegmentOctets, SessionRate, SessionsMax, Span, SpanOrOff, StaticProtocol, SubscriberEntries,
-    SubscriberLength, Target, Timeout, UdpZeroChecksum, Vdev, Vlan, Waiting, Workers,
+    AbsolutePath, AllocationMode, BlockSize, Burst, ClassOctet, Core, Descriptors, DontFragment, Endpoint4,
+    Endpoint6, Entries, Filtering, HoldDown, Host4, Inbound, LinkLocal, LogFormat, Lookups, MssClamp, Mtu,
+    Name, Nat64Prefix, Neighbors, Packets, Pause, PciAddress, PerSecond, PortRange, Ports, PortsMax,
+    PortsMin, Prefix, SegmentOctets, SessionRate, SessionsMax, Span, SpanOrOff, StaticProtocol,
+    SubscriberEntries, SubscriberLength, Target, Timeout, UdpZeroChecksum, Vdev, Vlan, Waiting, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};

@@ -257,7 +257,7 @@ words! {
 
 words! {
     /// How ports are given to subscribers.
-    Mode("\"single\", \"blocks\" or \"deterministic\"") {
+    AllocationMode("\"single\", \"blocks\" or \"deterministic\"") {
         /// One by one.
         Single = "single",
         /// In blocks of consecutive ports.

@@ -2,7 +2,7 @@
 
 use super::super::read::{At, Item, Source};
 use super::super::schema::{Draft, LimitsDraft, Nat64Draft, TenantDraft};
-use super::super::types::Mode;
+use super::super::types::AllocationMode;
 use super::super::{Prefix, Target, special};
 use super::{Checked, overlap, unique};
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -94,7 +94,7 @@ fn limits(source: &Source<'_>, nat64: &Nat64Draft, l: &LimitsDraft) {
             format!("{min} or more, or \"off\""),
         );
     }
-    if nat64.allocation.mode == Mode::Blocks {
+    if nat64.allocation.mode == AllocationMode::Blocks {
         let block = u32::from(nat64.allocation.block_size().ports());
         if max < block {
             source.error(
@@ -110,7 +110,7 @@ fn allocation(source: &Source<'_>, nat64: &Nat64Draft) {
     let a = &nat64.allocation;
     let (range, ports) = (nat64.ports, nat64.ports.count());
     let block = u32::from(a.block_size().ports());
-    if a.mode == Mode::Blocks && block > ports {
+    if a.mode == AllocationMode::Blocks && block > ports {
         let at = a.block_size.as_ref().map_or(&a.at, |item| &item.at);
         source.error(
             at,

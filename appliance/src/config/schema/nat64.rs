@@ -4,8 +4,8 @@ use super::{Item, Nat64, Nat64Draft};
 use crate::config::nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
 use crate::config::read::{At, Section};
 use crate::config::types::{
-    BlockSize, Endpoint4, Endpoint6, Mode, Name, PortsMax, PortsMin, StaticProtocol, SubscriberEntries,
-    SubscriberLength,
+    AllocationMode, BlockSize, Endpoint4, Endpoint6, Name, PortsMax, PortsMin, StaticProtocol,
+    SubscriberEntries, SubscriberLength,
 };
 use causeway_core::net::{Prefix4, Prefix6};
 
@@ -30,7 +30,7 @@ pub(in crate::config) struct TenantDraft {
 #[derive(Debug)]
 pub(in crate::config) struct AllocationDraft {
     pub(in crate::config) at: At,
-    pub(in crate::config) mode: Mode,
+    pub(in crate::config) mode: AllocationMode,
     pub(in crate::config) block_size: Option<Item<BlockSize>>,
     pub(in crate::config) hosts: Vec<Item<Prefix6>>,
 }
@@ -84,19 +84,19 @@ pub(super) fn tenant(s: Section<'_, '_>, otherwise: &Limits) -> TenantDraft {
 pub(super) fn allocation(s: Section<'_, '_>) -> AllocationDraft {
     let draft = AllocationDraft {
         at: s.at.clone(),
-        mode: s.or("mode", Mode::Single),
+        mode: s.or("mode", AllocationMode::Single),
         block_size: s.optional("block-size"),
         hosts: s.list("hosts"),
     };
-    for (key, mode) in [("block-size", Mode::Blocks), ("hosts", Mode::Deterministic)] {
+    for (key, mode) in [("block-size", AllocationMode::Blocks), ("hosts", AllocationMode::Deterministic)] {
         if s.has(key) && draft.mode != mode {
             let problem = format!("the mode is \"{}\"", draft.mode);
             s.error(key, problem, format!("only with mode = \"{mode}\""));
         }
     }
-    if draft.mode == Mode::Deterministic && !s.has("hosts") {
+    if draft.mode == AllocationMode::Deterministic && !s.has("hosts") {
         s.error("hosts", "missing", "one or more IPv6 prefixes in which subscribers are");
-    } else if draft.mode == Mode::Deterministic && s.is_empty_array("hosts") {
+    } else if draft.mode == AllocationMode::Deterministic && s.is_empty_array("hosts") {
         s.error("hosts", "empty", "one or more");
     }
     s.finish();
@@ -136,9 +136,9 @@ impl AllocationDraft {
 
     fn build(self) -> Allocation {
         match self.mode {
-            Mode::Single => Allocation::Single,
-            Mode::Blocks => Allocation::Blocks { block_size: self.block_size() },
-            Mode::Deterministic => Allocation::Deterministic { hosts: values(self.hosts) },
+            AllocationMode::Single => Allocation::Single,
+            AllocationMode::Blocks => Allocation::Blocks { block_size: self.block_size() },
+            AllocationMode::Deterministic => Allocation::Deterministic { hosts: values(self.hosts) },
         }
     }
 }
