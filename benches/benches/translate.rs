@@ -14,7 +14,7 @@ use causeway_benches::{Rng, measured_on};
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{BURST, Duration, Frame, HeapFrame, Interfaces, Packet, Routes, Verdict};
 use causeway_flowtable::{FlowTable, InsideKey, Lookup, OutsideKey, Worker};
-use causeway_nat64::{Config, Nat64, Options, Pool4};
+use causeway_nat64::{Config, Nat64, Options, Pool4, Subscribers};
 use causeway_testkit::{Rig, ip4, ip6, lab_interfaces};
 use quanta::Clock;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -68,6 +68,8 @@ fn options(addresses: u32) -> Options {
         prefixes: vec!["2001:db8:64:ff9b::/96".parse().expect("a prefix")],
         pool: vec![format!("10.64.0.0/{len}").parse().expect("a prefix")],
         hold_down: Duration::ZERO,
+        // Hosts are spread over the pool: each is a subscriber.
+        subscribers: Subscribers { prefix_length: 128, ..Subscribers::default() },
         ..Options::default()
     }
 }

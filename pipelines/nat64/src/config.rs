@@ -1,10 +1,19 @@
 //! What a NAT64 can be told, checked: a [`Config`] that exists is one that works.
 
+mod subscribers;
+
+pub(crate) use subscribers::blocks_within;
+pub use subscribers::{MAX_BLOCKS, MAX_SUBSCRIBERS, SubscriberError};
+
+use crate::deterministic::Deterministic;
 use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
+use crate::rfc6146::statics::Statics;
 use crate::rfc7915::Policy;
+use crate::subscriber::Who;
 use causeway_core::{Duration, Prefix4, Prefix6};
 use causeway_flowtable::TICK_MICROS;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The most pool addresses of one gateway. Each takes 74 KiB for its port sets.
@@ -87,7 +96,8 @@ pub struct Subscribers {
     pub limits: Limits,
     /// Subscribers with a name.
     pub tenants: Vec<Tenant>,
-    /// Subscribers with mappings at the same time, at most (tenants included). 1 to 2^24.
+    /// Subscribers without a name that have mappings at the same time, at most (tenants have places of
+    /// their own). 1 to 2^24. What a running pool has stays: a change needs a restart.
     pub capacity: u32,
 }
 
@@ -245,9 +255,21 @@ pub enum ConfigError {
     /// The largest segment is out of range.
     #[error("the largest segment is {0}; allowed is 216 to 9560 octets")]
     ClampMss(u16),
+    /// A static mapping is none that can be.
+    #[error(
+        "the static mapping {0:?} cannot be: protocol 6 or 17, ports from 1, a unicast IPv4 address, and \
+         an IPv6 host that is not under a NAT64 prefix are allowed"
+    )]
+    Static(StaticMapping),
+    /// Two static mappings have the same outside or the same inside.
+    #[error("the static mappings {0:?} and {1:?} have the same outside or the same inside")]
+    StaticTwice(StaticMapping, StaticMapping),
     /// The address for ICMP errors is no unicast address.
     #[error("{0} cannot be the source of ICMP errors")]
     IcmpSource(Ipv4Addr),
+    /// Subscribers, the allocation of ports or static mappings.
+    #[error(transparent)]
+    Subscribers(#[from] SubscriberError),
 }
 
 /// Timeouts in ticks, as the sweep compares them.
@@ -266,6 +288,9 @@ pub struct Config {
     pub(crate) options: Options,
     pub(crate) prefixes: Prefixes,
     pub(crate) ticks: Ticks,
+    who: Who,
+    deterministic: Option<Deterministic>,
+    pub(crate) statics: Arc<Statics>,
 }
 
 impl Config {
@@ -275,21 +300,24 @@ impl Config {
     /// The first thing that is wrong, see [`ConfigError`].
     pub fn new(options: Options) -> Result<Self, ConfigError> {
         let prefixes = Prefixes::new(&options.prefixes)?;
-        Self::checked(options, prefixes)
+        Self::checked(options, prefixes, None)
     }
 
     /// Checks `options` for a gateway that has run with this configuration: prefixes that both have keep
-    /// the numbers by which flows know them.
+    /// the numbers by which flows know them, and so do the pools of tenants.
     ///
     /// # Errors
     /// As [`Config::new`].
     pub fn successor(&self, options: Options) -> Result<Self, ConfigError> {
         let prefixes = self.prefixes.successor(&options.prefixes)?;
-        Self::checked(options, prefixes)
+        Self::checked(options, prefixes, Some(&self.who))
     }
 
-    fn checked(options: Options, prefixes: Prefixes) -> Result<Self, ConfigError> {
-        check_pool(&options.pool)?;
+    fn checked(options: Options, prefixes: Prefixes, before: Option<&Who>) -> Result<Self, ConfigError> {
+        if options.pool.is_empty() {
+            return Err(ConfigError::EmptyPool);
+        }
+        check_pool(&subscribers::all_pools(&options))?;
         if options.first_port == 0 || options.first_port > options.last_port {
             return Err(ConfigError::Ports(options.first_port, options.last_port));
         }
@@ -314,7 +342,11 @@ impl Config {
             tcp_incoming_syn: ticks("tcp-incoming-syn", t.tcp_incoming_syn)?,
             icmp: ticks("icmp", t.icmp)?,
         };
-        Ok(Self { options, prefixes, ticks })
+        subscribers::check(&options)?;
+        let deterministic = Deterministic::new(&options)?;
+        let who = Who::new(&options, before)?;
+        let statics = Arc::new(Statics::new(&options.static_mappings, &prefixes, &who)?);
+        Ok(Self { options, prefixes, ticks, who, deterministic, statics })
     }
 
     /// What it was made from.
@@ -329,18 +361,33 @@ impl Config {
         &self.prefixes
     }
 
-    /// True if `a` is a pool address.
+    /// True if `a` is a pool address, of all or of a tenant, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn in_pool(&self, a: Ipv4Addr) -> bool {
-        self.options.pool.iter().any(|p| p.contains(a))
+        self.who.in_pool(a) || self.statics.has_address(a)
+    }
+
+    /// Every IPv4 address that is translated: the pools, of all and of tenants, and outside addresses of
+    /// static mappings that are in no pool prefix.
+    pub fn addresses(&self) -> impl Iterator<Item = Prefix4> + '_ {
+        // 32 bits are a prefix length.
+        let more = self.statics.addresses().iter().filter_map(|a| Prefix4::new(*a, 32));
+        self.who.pools().iter().flat_map(|(_, pool)| pool).copied().chain(more)
+    }
+
+    /// Whose hosts are whose.
+    pub(crate) const fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Ports by calculation, if they are.
+    pub(crate) const fn deterministic(&self) -> Option<&Deterministic> {
+        self.deterministic.as_ref()
     }
 }
 
 fn check_pool(pool: &[Prefix4]) -> Result<(), ConfigError> {
-    if pool.is_empty() {
-        return Err(ConfigError::EmptyPool);
-    }
     for (n, a) in pool.iter().enumerate() {
         if let Some(b) = pool[..n].iter().find(|b| b.overlaps(*a)) {
             return Err(ConfigError::PoolOverlap(*b, *a));

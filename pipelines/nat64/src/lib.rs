@@ -6,6 +6,8 @@
 //!  rfc7915    headers, ICMP errors, fragmentation: no state
 //!  rfc6146    mappings, sessions, the TCP state machine
 //!  pool4      IPv4 addresses and ports to share
+//!  subscriber  who is accounted together, and what each has
+//!  deterministic  ports by calculation (RFC 7422)
 //!  stage      what a worker calls: vectors of packets in, verdicts out
 //! ```
 //!
@@ -14,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod deterministic;
 mod log;
 pub mod pool4;
 mod random;
@@ -21,13 +24,17 @@ pub mod rfc6052;
 pub mod rfc6146;
 mod rfc7915;
 mod stage;
+mod subscriber;
 
 pub use config::{
-    Allocation, Config, ConfigError, Filtering, Limits, LogOptions, Options, StaticMapping, Subscribers,
-    Tenant, Timeouts,
+    Allocation, Config, ConfigError, Filtering, Limits, LogOptions, Options, StaticMapping, SubscriberError,
+    Subscribers, Tenant, Timeouts,
 };
+pub use deterministic::Deterministic;
 pub use log::{Log, LogEvent, LogRecord};
 pub use pool4::{Pool4, Usage};
-pub use rfc6146::session::{Expiry, describe};
+pub use rfc6146::permission::{forget, is_permission};
+pub use rfc6146::session::{Expiry, PROBES, Probe, describe};
 pub use rfc7915::{ClassPolicy, DfPolicy, Policy, UdpZero};
 pub use stage::Nat64;
+pub use subscriber::{BlockUsage, MAX_TENANT_POOLS, MAX_TENANTS, Refused, SubscriberUsage};

@@ -326,6 +326,11 @@ impl Model {
                     Some(Lifetime::Transitory) => 240,
                     Some(Lifetime::Established) => 1000,
                 };
+                if o.state == Some(State::Established) && self.now - o.seen > life {
+                    // It is probed, and has the time of TRANS.
+                    *o = Open { seen: self.now, state: Some(State::Trans) };
+                    return true;
+                }
                 self.now - o.seen <= life
             });
         }

@@ -120,6 +120,8 @@ pub(crate) struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tell {
     Nothing,
+    /// Nothing yet: it waits (a SYN from outside).
+    Later,
     /// The hop limit or TTL ran out.
     TimeExceeded,
     /// A field of the header that is at this octet.
@@ -130,7 +132,7 @@ pub(crate) enum Tell {
     SourceRouteFailed,
     /// No route to the destination.
     NoRoute,
-    /// Nothing to translate it to: no port, no room (IPv6 only).
+    /// Nothing to translate it to: no port, no room.
     AddressUnreachable,
     /// Too large; what the sender's own packets may have, in octets.
     TooBig {
