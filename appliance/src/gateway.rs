@@ -9,8 +9,9 @@
 use crate::config::{self, Config};
 use crate::control::ControlHandle;
 use crate::control::introspect::{
-    Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow, Protocol,
-    ReloadError, SessionPage, SessionQuery, SessionRow,
+    BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
+    Protocol, ProtocolPorts, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow, SubscriberPage,
+    SubscriberQuery, SubscriberRow,
 };
 use crate::plan::{Plan, PortFacts};
 use crate::worker::{Clock, Shared, TscClock, Worker};
@@ -22,6 +23,7 @@ use causeway_hwprofiles::bringup::{
 use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
 use causeway_hwprofiles::queues::DpdkQueues;
+use causeway_nat64::{BlockUsage, SubscriberUsage};
 use causeway_neighbor::{Reachability, Resolved};
 use causeway_wire::l4;
 use std::error::Error;
@@ -442,6 +444,14 @@ impl Introspect for Running {
         rows.collect()
     }
 
+    fn subscribers(&self, query: &SubscriberQuery) -> SubscriberPage {
+        let plan = self.plan();
+        let Some(nat64) = &plan.nat64 else { return SubscriberPage::default() };
+        let mut rows = nat64.pool.subscribers().map(subscriber_row).filter(|row| query.matches(row));
+        let subscribers = rows.by_ref().take(query.limit).collect();
+        SubscriberPage { subscribers, more: rows.next().is_some() }
+    }
+
     fn neighbors(&self) -> Vec<NeighborRow> {
         let plan = self.plan();
         let now = self.clock.now();
@@ -581,6 +591,26 @@ fn mapping_row(mapping: &Mapping<'_>) -> Option<MappingRow> {
         // A static mapping holds one reference to itself.
         sessions: mapping.references().saturating_sub(u32::from(mapping.is_pinned())),
     })
+}
+
+fn subscriber_row(usage: SubscriberUsage) -> SubscriberRow {
+    let [udp, tcp, icmp] = usage.ports;
+    let block =
+        |b: &BlockUsage| BlockRow { address: b.address, first: b.first, last: b.last, in_use: b.in_use };
+    SubscriberRow {
+        name: usage.name,
+        prefix: usage.prefix,
+        address: usage.home,
+        sessions: usage.sessions,
+        ports: ProtocolPorts { udp, tcp, icmp },
+        promised: usage.promised,
+        blocks: usage.blocks.iter().map(block).collect(),
+        refused: RefusedRow {
+            ports: usage.refused.ports,
+            sessions: usage.refused.sessions,
+            rate: usage.refused.rate,
+        },
+    }
 }
 
 /// A row of a session; nothing for one that has not been built yet or is no session of a tenant's.

@@ -5,7 +5,7 @@ use super::table::{Align, Table};
 use crate::control::client::{self, Client, ClientError};
 use crate::control::introspect::{
     CounterKind, CounterRow, Generations, MappingPage, MappingRow, NeighborRow, PAGE, PlanReport, PoolRow,
-    PortRow, ReloadReport, SessionPage, SessionRow,
+    PortRow, ReloadReport, SUBSCRIBERS_PAGE, SessionPage, SessionRow, SubscriberPage, SubscriberRow,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -49,6 +49,16 @@ pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
                     && (tenant.is_none() || tenant == row.tenant)
             });
             Ok(Shown { text: pool(&rows), json: json!({ "pool": rows }) })
+        }
+        Show::Subscribers { source, tenant, limit, .. } => {
+            let limit = if limit == 0 { SUBSCRIBERS_PAGE } else { limit.min(SUBSCRIBERS_PAGE) };
+            let filter = parameters([("source", source), ("tenant", tenant)]);
+            let page = client.get(&format!("/v1/subscribers?limit={limit}{filter}"))?;
+            let SubscriberPage { mut subscribers, more } = parse(client, page)?;
+            subscribers.sort_by(|a, b| (&a.name, a.prefix).cmp(&(&b.name, b.prefix)));
+            let mut text = subscriber_table(&subscribers);
+            note_more(&mut text, subscribers.len(), more);
+            Ok(Shown { json: json!({ "subscribers": subscribers, "more": more }), text })
         }
         Show::Neighbors { network, .. } => {
             let value = client.get("/v1/neighbors")?;
@@ -208,6 +218,38 @@ fn mapping_table(rows: &[MappingRow]) -> String {
             endpoint(IpAddr::V4(r.outside), r.outside_port),
             if r.fixed { "static" } else { "dynamic" }.to_owned(),
             r.sessions.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+fn subscriber_table(rows: &[SubscriberRow]) -> String {
+    if rows.is_empty() {
+        return "no subscribers are accounted\n".to_owned();
+    }
+    let mut t = Table::new(&[
+        ("PREFIX", Align::Left),
+        ("TENANT", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("SESSIONS", Align::Right),
+        ("UDP", Align::Right),
+        ("TCP", Align::Right),
+        ("ICMP", Align::Right),
+        ("BLOCKS", Align::Right),
+        ("REFUSED", Align::Right),
+    ]);
+    for r in rows {
+        let refused = r.refused.ports.saturating_add(r.refused.sessions).saturating_add(r.refused.rate);
+        t.row([
+            r.prefix.to_string(),
+            r.name.clone().unwrap_or_else(|| "-".to_owned()),
+            r.address.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+            r.sessions.to_string(),
+            r.ports.udp.to_string(),
+            r.ports.tcp.to_string(),
+            r.ports.icmp.to_string(),
+            r.blocks.len().to_string(),
+            refused.to_string(),
         ]);
     }
     t.to_string()

@@ -38,14 +38,14 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
         notes.push(format!("and {more} more such notes"));
     }
     draft.routes.clear();
-    let nat64_at = draft.nat64.as_ref().map(|n| n.at.clone());
+    let places = nat64::Places::of(&draft);
     let config = draft.build(networks.into_iter().map(|n| n.built).collect(), routes, resolved, notes)?;
     // What only the packet path knows: a file that passes is one that a gateway starts with.
-    if let Some(at) = nat64_at.filter(|_| !source.bad(""))
+    if let Some(places) = places.filter(|_| !source.bad(""))
         && let Some(n) = &config.nat64
         && let Err(e) = causeway_nat64::Config::new(crate::plan::nat64_options(n, 0))
     {
-        source.error(&at, e.to_string(), "");
+        places.error(source, &e);
     }
     Some(config)
 }

@@ -271,23 +271,6 @@ pub struct Nat64 {
     pub static_mappings: Vec<StaticMapping>,
 }
 
-impl Nat64 {
-    /// Every IPv4 address that NAT64 answers for: the shared pool, the tenants' pools, and the addresses of
-    /// static mappings that are in none of these.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<Prefix4> {
-        let pools = self.pool.iter().chain(self.tenants.iter().flat_map(|t| &t.pool));
-        let mut all: Vec<Prefix4> = pools.copied().collect();
-        for mapping in &self.static_mappings {
-            let a = mapping.outside.address();
-            if !all.iter().any(|p| p.contains(a)) {
-                all.extend(Prefix4::new(a, 32));
-            }
-        }
-        all
-    }
-}
-
 /// `[nat64.timeouts]` (RFC 6146 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -38,6 +38,10 @@ pub trait Introspect: Send + Sync {
     /// How much of each pool address is in use; empty without NAT64.
     fn pool(&self) -> Vec<PoolRow>;
 
+    /// Subscribers that match, as many as are asked for. Empty while nobody is accounted: without limits,
+    /// tenants and port blocks.
+    fn subscribers(&self, query: &SubscriberQuery) -> SubscriberPage;
+
     /// All neighbours.
     fn neighbors(&self) -> Vec<NeighborRow>;
 
@@ -211,6 +215,94 @@ pub struct PoolRow {
     pub in_use: u32,
     /// How many there are to give out.
     pub of: u32,
+}
+
+/// Which subscribers are asked for. What is not given matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriberQuery {
+    /// With hosts in this prefix, or a prefix around it.
+    pub source: Option<Prefix6>,
+    /// The tenant of this name.
+    pub tenant: Option<String>,
+    /// The most rows to give, 1 to [`SUBSCRIBERS_PAGE`].
+    pub limit: usize,
+}
+
+/// The most subscribers of one answer.
+pub const SUBSCRIBERS_PAGE: usize = 65_536;
+
+impl SubscriberQuery {
+    /// True if a row is asked for.
+    #[must_use]
+    pub fn matches(&self, row: &SubscriberRow) -> bool {
+        self.source.is_none_or(|p| p.overlaps(row.prefix))
+            && (self.tenant.is_none() || self.tenant == row.name)
+    }
+}
+
+/// A subscriber, and what it has at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberRow {
+    /// The tenant's name; nothing for a subscriber without one.
+    pub name: Option<String>,
+    /// Its hosts; of a tenant with several prefixes the first.
+    pub prefix: Prefix6,
+    /// The pool address that it keeps, once it has one.
+    pub address: Option<Ipv4Addr>,
+    /// Sessions.
+    pub sessions: u32,
+    /// Ports and identifiers that its mappings have.
+    pub ports: ProtocolPorts,
+    /// Ports of each protocol that it gets whatever others have taken.
+    pub promised: u32,
+    /// Its blocks of ports.
+    pub blocks: Vec<BlockRow>,
+    /// What it was refused since it was first seen.
+    pub refused: RefusedRow,
+}
+
+/// Ports by protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtocolPorts {
+    /// UDP.
+    pub udp: u32,
+    /// TCP.
+    pub tcp: u32,
+    /// ICMP identifiers.
+    pub icmp: u32,
+}
+
+/// A block of ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockRow {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its first port.
+    pub first: u16,
+    /// Its last port.
+    pub last: u16,
+    /// Ports and identifiers of it that mappings have, of all protocols together.
+    pub in_use: u32,
+}
+
+/// What a subscriber was refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// Mappings: it had all the ports that it may have, or none was free.
+    pub ports: u64,
+    /// Sessions: it had as many as it may have.
+    pub sessions: u64,
+    /// Sessions: it opened them too fast.
+    pub rate: u64,
+}
+
+/// Some subscribers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberPage {
+    /// The subscribers.
+    pub subscribers: Vec<SubscriberRow>,
+    /// True if there are more.
+    pub more: bool,
 }
 
 /// A neighbour.

@@ -6,6 +6,7 @@
 //! | GET /v1/sessions | a page of sessions; `protocol`, `source`, `remote`, `outside`, `cursor`, `limit` |
 //! | GET /v1/mappings | a page of mappings; `protocol`, `source`, `outside`, `static`, `cursor`, `limit` |
 //! | GET /v1/pool | how much of each pool address and protocol is in use |
+//! | GET /v1/subscribers | subscribers with what they have; `source`, `tenant`, `limit` |
 //! | GET /v1/neighbors | all neighbours |
 //! | GET /v1/counters | all counters, per worker and in total |
 //! | GET /v1/ports | all ports |
@@ -15,7 +16,10 @@
 //! Every answer is a JSON object. An error has `error` with the text; a refused reload also has
 //! `needs_restart` (409) or `errors` (422). 503: the gateway is starting or stopping.
 
-use super::introspect::{Introspect, MappingQuery, PAGE, PlanReport, Protocol, SessionQuery, counter_rows};
+use super::introspect::{
+    Introspect, MappingQuery, PAGE, PlanReport, Protocol, SUBSCRIBERS_PAGE, SessionQuery, SubscriberQuery,
+    counter_rows,
+};
 use super::state::{self, ReloadRefused, State};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
@@ -40,6 +44,7 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
         .route("/v1/sessions", get(sessions))
         .route("/v1/mappings", get(mappings))
         .route("/v1/pool", get(pool))
+        .route("/v1/subscribers", get(subscribers))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/counters", get(counters))
         .route("/v1/ports", get(ports))
@@ -116,18 +121,18 @@ struct SessionParameters {
     limit: Option<usize>,
 }
 
-/// The limit of a page.
-fn limit(wanted: Option<usize>) -> Result<usize, String> {
+/// The limit of a page of at most `most` rows.
+fn limit(wanted: Option<usize>, most: usize) -> Result<usize, String> {
     let limit = wanted.unwrap_or(DEFAULT_LIMIT);
-    if limit == 0 || limit > PAGE {
-        return Err(format!("limit={limit}: 1 to {PAGE} are allowed"));
+    if limit == 0 || limit > most {
+        return Err(format!("limit={limit}: 1 to {most} are allowed"));
     }
     Ok(limit)
 }
 
 impl SessionParameters {
     fn query(self) -> Result<SessionQuery, String> {
-        let limit = limit(self.limit)?;
+        let limit = limit(self.limit, PAGE)?;
         Ok(SessionQuery {
             protocol: self.protocol,
             source: self.source.as_deref().map(super::client::prefix6).transpose()?,
@@ -170,7 +175,7 @@ impl MappingParameters {
             outside: self.outside.as_deref().map(super::client::prefix4).transpose()?,
             fixed: self.fixed,
             cursor: self.cursor.unwrap_or(0),
-            limit: limit(self.limit)?,
+            limit: limit(self.limit, PAGE)?,
         })
     }
 }
@@ -188,6 +193,35 @@ async fn mappings(
 
 async fn pool(Shared(state): Shared<Arc<State>>) -> Response {
     answer(ask(&state, |g| json!({ "pool": g.pool() })).await)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscriberParameters {
+    source: Option<String>,
+    tenant: Option<String>,
+    limit: Option<usize>,
+}
+
+impl SubscriberParameters {
+    fn query(self) -> Result<SubscriberQuery, String> {
+        Ok(SubscriberQuery {
+            source: self.source.as_deref().map(super::client::prefix6).transpose()?,
+            tenant: self.tenant,
+            limit: limit(self.limit, SUBSCRIBERS_PAGE)?,
+        })
+    }
+}
+
+async fn subscribers(
+    Shared(state): Shared<Arc<State>>,
+    parameters: Result<Query<SubscriberParameters>, QueryRejection>,
+) -> Response {
+    let query = match parameters.map_err(|e| e.body_text()).and_then(|Query(p)| p.query()) {
+        Ok(query) => query,
+        Err(e) => return refuse(StatusCode::BAD_REQUEST, e),
+    };
+    answer(ask(&state, move |g| json!(g.subscribers(&query))).await)
 }
 
 async fn neighbors(Shared(state): Shared<Arc<State>>) -> Response {

@@ -25,6 +25,55 @@ pub(super) fn check(source: &Source<'_>, draft: &Draft, networks: &[Checked], no
     static_mappings(source, draft, nat64, networks, notes);
 }
 
+/// Where the settings stand that only the packet path can judge.
+pub(super) struct Places {
+    nat64: At,
+    allocation: At,
+    /// Of `ports-min` and `ports-max`, of a tenant or of those without a name.
+    limits: Vec<(Option<String>, At, At)>,
+    /// Of the last tenant, and of the last one with a pool.
+    tenants: (Option<At>, Option<At>),
+}
+
+impl Places {
+    pub(super) fn of(draft: &Draft) -> Option<Self> {
+        let nat64 = draft.nat64.as_ref()?;
+        let place = |name, l: &LimitsDraft| (name, l.ports_min.clone(), l.ports_max.clone());
+        let mut limits = vec![place(None, &nat64.limits)];
+        limits.extend(nat64.tenants.iter().map(|t| place(t.name.as_ref().map(|n| n.to_string()), &t.limits)));
+        let prefix = |t: &TenantDraft| t.prefixes.first().map(|p| p.at.clone());
+        let pool = |t: &TenantDraft| t.pool.first().map(|p| p.at.clone());
+        Some(Self {
+            nat64: nat64.at.clone(),
+            allocation: nat64.allocation.at.clone(),
+            limits,
+            tenants: (nat64.tenants.iter().rev().find_map(prefix), nat64.tenants.iter().rev().find_map(pool)),
+        })
+    }
+
+    /// Notes what the packet path says of a configuration, at the key that it is about.
+    pub(super) fn error(&self, source: &Source<'_>, error: &causeway_nat64::ConfigError) {
+        use causeway_nat64::{ConfigError, SubscriberError as E};
+        let of = |who: &str| {
+            let who = who.trim_matches('`');
+            self.limits.iter().find(|(name, ..)| name.as_deref() == Some(who)).or_else(|| self.limits.first())
+        };
+        let at = match error {
+            ConfigError::Subscribers(e) => match e {
+                E::PortsMin(who, ..) | E::MinDeterministic(who, _) => of(who).map(|(_, min, _)| min),
+                E::ManyBlocks(who, ..) | E::MinOverMax(who, ..) => of(who).map(|(.., max)| max),
+                E::Minima(..) => of("").map(|(_, min, _)| min),
+                E::Tenants(_) => self.tenants.0.as_ref(),
+                E::TenantPools(_) => self.tenants.1.as_ref(),
+                E::FewPorts { .. } | E::NoBlock(..) | E::DeterministicTenant(..) => Some(&self.allocation),
+                _ => None,
+            },
+            _ => None,
+        };
+        source.error(at.unwrap_or(&self.nat64), error.to_string(), "");
+    }
+}
+
 /// True if hosts of some tenant network may send from part of `p`.
 fn inhabited(networks: &[Checked], p: Prefix6) -> bool {
     networks
