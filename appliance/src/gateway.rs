@@ -9,20 +9,21 @@
 use crate::config::{self, Config};
 use crate::control::ControlHandle;
 use crate::control::introspect::{
-    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery,
-    SessionRow,
+    BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
+    Protocol, ProtocolPorts, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow, SubscriberPage,
+    SubscriberQuery, SubscriberRow,
 };
 use crate::plan::{Plan, PortFacts};
 use crate::worker::{Clock, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
-use causeway_flowtable::{FlowTable, Kind, Reader, Session, TICK_MICROS, Tick};
+use causeway_flowtable::{FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
 use causeway_hwprofiles::bringup::{
     self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
 };
 use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
 use causeway_hwprofiles::queues::DpdkQueues;
-use causeway_nat64::Log;
+use causeway_nat64::{BlockUsage, Log, SubscriberUsage};
 use causeway_neighbor::{Reachability, Resolved};
 use causeway_wire::l4;
 use std::error::Error;
@@ -414,6 +415,57 @@ impl Introspect for Running {
         page
     }
 
+    fn mappings(&self, query: &MappingQuery) -> MappingPage {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut at) = u32::try_from(query.cursor) else { return MappingPage::default() };
+        let mut page = MappingPage::default();
+        let mut looked = 0;
+        // As for sessions.
+        const SLICE: u32 = 256;
+        while looked < SLOTS_PER_PAGE {
+            let room = u32::try_from(query.limit.saturating_sub(page.mappings.len())).unwrap_or(u32::MAX);
+            if room == 0 {
+                break;
+            }
+            let slice = SLICE.min(room);
+            let guard = reader.enter();
+            let next = guard.mappings(at, slice, |mapping| {
+                page.mappings.extend(mapping_row(mapping).filter(|row| query.matches(row)));
+            });
+            drop(guard);
+            looked += slice;
+            let Some(next) = next else { return page };
+            at = next;
+        }
+        page.next = Some(u64::from(at));
+        page
+    }
+
+    fn pool(&self) -> Vec<PoolRow> {
+        let plan = self.plan();
+        let Some(nat64) = &plan.nat64 else { return Vec::new() };
+        let tenants = &nat64.config.options().subscribers.tenants;
+        let owner = |a| tenants.iter().find(|t| t.pool.iter().any(|p| p.contains(a))).map(|t| t.name.clone());
+        let rows = nat64.pool.usage().filter_map(|usage| {
+            Some(PoolRow {
+                address: usage.address,
+                tenant: owner(usage.address),
+                protocol: protocol(usage.protocol)?,
+                in_use: usage.in_use,
+                of: usage.of,
+            })
+        });
+        rows.collect()
+    }
+
+    fn subscribers(&self, query: &SubscriberQuery) -> SubscriberPage {
+        let plan = self.plan();
+        let Some(nat64) = &plan.nat64 else { return SubscriberPage::default() };
+        let mut rows = nat64.pool.subscribers().map(subscriber_row).filter(|row| query.matches(row));
+        let subscribers = rows.by_ref().take(query.limit).collect();
+        SubscriberPage { subscribers, more: rows.next().is_some() }
+    }
+
     fn neighbors(&self) -> Vec<NeighborRow> {
         let plan = self.plan();
         let now = self.clock.now();
@@ -531,14 +583,53 @@ const fn state_name(state: Reachability) -> &'static str {
     }
 }
 
+/// The protocol of this number; nothing for one without mappings.
+const fn protocol(number: u8) -> Option<Protocol> {
+    match number {
+        l4::PROTO_TCP => Some(Protocol::Tcp),
+        l4::PROTO_UDP => Some(Protocol::Udp),
+        l4::PROTO_ICMP | l4::PROTO_ICMPV6 => Some(Protocol::Icmp),
+        _ => None,
+    }
+}
+
+/// A row of a mapping; nothing for one of a protocol that is not NAT64's.
+fn mapping_row(mapping: &Mapping<'_>) -> Option<MappingRow> {
+    Some(MappingRow {
+        protocol: protocol(mapping.protocol())?,
+        inside: Ipv6Addr::from_bits(mapping.src6()),
+        inside_port: mapping.src_port(),
+        outside: Ipv4Addr::from_bits(mapping.out4()),
+        outside_port: mapping.out_port(),
+        fixed: mapping.is_pinned(),
+        // A static mapping holds one reference to itself.
+        sessions: mapping.references().saturating_sub(u32::from(mapping.is_pinned())),
+    })
+}
+
+fn subscriber_row(usage: SubscriberUsage) -> SubscriberRow {
+    let [udp, tcp, icmp] = usage.ports;
+    let block =
+        |b: &BlockUsage| BlockRow { address: b.address, first: b.first, last: b.last, in_use: b.in_use };
+    SubscriberRow {
+        name: usage.name,
+        prefix: usage.prefix,
+        address: usage.home,
+        sessions: usage.sessions,
+        ports: ProtocolPorts { udp, tcp, icmp },
+        promised: usage.promised,
+        blocks: usage.blocks.iter().map(block).collect(),
+        refused: RefusedRow {
+            ports: usage.refused.ports,
+            sessions: usage.refused.sessions,
+            rate: usage.refused.rate,
+        },
+    }
+}
+
 /// A row of a session; nothing for one that has not been built yet or is no session of a tenant's.
 fn session_row(plan: &Plan, session: &Session<'_>, now: Tick) -> Option<SessionRow> {
-    let protocol = match session.protocol() {
-        l4::PROTO_TCP => Protocol::Tcp,
-        l4::PROTO_UDP => Protocol::Udp,
-        l4::PROTO_ICMP | l4::PROTO_ICMPV6 => Protocol::Icmp,
-        _ => return None,
-    };
+    let protocol = protocol(session.protocol())?;
     let nat64 = plan.nat64.as_ref()?;
     if session.kind() != Kind::Nat64 || !session.is_live() {
         return None;

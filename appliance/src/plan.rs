@@ -6,9 +6,10 @@ use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::route::{Route4, Route6, RouteError, Target};
 use causeway_core::{IfId, Interface, Interfaces, Prefix4, Prefix6, Role, Routes};
-use causeway_wire::MacAddr;
+use causeway_wire::{MacAddr, l4};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 
 /// What the plan has to know of a port that was brought up.
@@ -248,16 +249,26 @@ fn nat64(
     generation: u64,
     old: Option<&causeway_nat64::Config>,
 ) -> Result<causeway_nat64::Config, PlanError> {
-    use causeway_nat64::{Config, Filtering, Options, Policy, Timeouts};
+    let options = nat64_options(n, generation);
+    // Flows know their prefix by its number, which a prefix that stays keeps.
+    Ok(match old {
+        Some(old) => old.successor(options)?,
+        None => causeway_nat64::Config::new(options)?,
+    })
+}
+
+/// What NAT64 is told of its part of a configuration.
+pub(crate) fn nat64_options(n: &config::Nat64, generation: u64) -> causeway_nat64::Options {
+    use causeway_nat64::{Filtering, Options, StaticMapping, Subscribers, Tenant, Timeouts};
     let t = &n.timeouts;
-    let default = Options::default();
-    let options = Options {
+    Options {
         prefixes: n.prefixes.iter().map(|p| p.prefix()).collect(),
         pool: n.pool.clone(),
         first_port: n.ports.first(),
         last_port: n.ports.last(),
         filtering: match n.filtering {
             config::Filtering::EndpointIndependent => Filtering::EndpointIndependent,
+            config::Filtering::AddressDependent => Filtering::AddressDependent,
             config::Filtering::AddressAndPortDependent => Filtering::AddressAndPortDependent,
         },
         timeouts: Timeouts {
@@ -266,17 +277,85 @@ fn nat64(
             tcp_transitory: t.tcp_transitory.duration(),
             tcp_incoming_syn: t.tcp_incoming_syn.duration(),
             icmp: t.icmp.duration(),
-            ..default.timeouts
+            fragment: t.fragment.duration(),
         },
-        policy: Policy { lowest_ipv6_mtu: n.lowest_ipv6_mtu.octets(), ..default.policy },
+        hold_down: n.hold_down.get().map_or(Duration::ZERO, config::Timeout::duration),
+        keep_parity: n.keep_parity,
+        policy: nat64_policy(n),
+        icmp_source: n.icmp_source.map(config::Host4::address),
         // Flows carry the low 16 bits: only whether it is the present one matters.
         generation: (generation & 0xffff) as u16,
+        subscribers: Subscribers {
+            prefix_length: n.subscribers.prefix_length.bits(),
+            limits: nat64_limits(&n.subscribers.limits),
+            tenants: n
+                .tenants
+                .iter()
+                .map(|t| Tenant {
+                    name: t.name.as_str().to_owned(),
+                    prefixes: t.prefixes.clone(),
+                    limits: nat64_limits(&t.limits),
+                    pool: t.pool.clone(),
+                })
+                .collect(),
+            capacity: n.subscribers.capacity.get(),
+        },
+        allocation: match &n.allocation {
+            config::Allocation::Single => causeway_nat64::Allocation::Single,
+            config::Allocation::Blocks { block_size } => {
+                causeway_nat64::Allocation::Blocks { ports: block_size.ports() }
+            }
+            config::Allocation::Deterministic { hosts } => {
+                causeway_nat64::Allocation::Deterministic { hosts: hosts.clone() }
+            }
+        },
+        static_mappings: n
+            .static_mappings
+            .iter()
+            .map(|m| StaticMapping {
+                protocol: match m.protocol {
+                    config::StaticProtocol::Tcp => l4::PROTO_TCP,
+                    config::StaticProtocol::Udp => l4::PROTO_UDP,
+                },
+                outside: (m.outside.address(), m.outside.port()),
+                inside: (m.inside.address(), m.inside.port()),
+            })
+            .collect(),
         log: n.log.options(),
-        ..default
+    }
+}
+
+fn nat64_policy(n: &config::Nat64) -> causeway_nat64::Policy {
+    use causeway_nat64::{ClassPolicy, DfPolicy, Policy, UdpZero};
+    let class = |octet| match octet {
+        config::ClassOctet::Copy => ClassPolicy::Copy,
+        config::ClassOctet::Set(octet) => ClassPolicy::Set(octet),
     };
-    // Flows know their prefix by its number, which a prefix that stays keeps.
-    Ok(match old {
-        Some(old) => old.successor(options)?,
-        None => Config::new(options)?,
-    })
+    Policy {
+        tos: class(n.tos),
+        traffic_class: class(n.traffic_class),
+        df: match n.df {
+            config::DontFragment::BySize => DfPolicy::BySize,
+            config::DontFragment::Always => DfPolicy::Always,
+            config::DontFragment::Never => DfPolicy::Never,
+        },
+        udp_zero: match n.udp_zero_checksum {
+            config::UdpZeroChecksum::Compute => UdpZero::Compute,
+            config::UdpZeroChecksum::Drop => UdpZero::Drop,
+            config::UdpZeroChecksum::Forward => UdpZero::Forward,
+        },
+        lowest_ipv6_mtu: n.lowest_ipv6_mtu.octets(),
+        clamp_mss: n.mss_clamp.get().map(config::SegmentOctets::octets),
+        identify_routers: n.identify_routers,
+    }
+}
+
+fn nat64_limits(l: &config::Limits) -> causeway_nat64::Limits {
+    causeway_nat64::Limits {
+        ports_min: l.ports_min.get(),
+        ports_max: l.ports_max.get().map(config::Ports::get),
+        sessions_max: l.sessions_max.get().map(config::Entries::get),
+        new_sessions_per_second: l.new_sessions_per_second.get().map(config::PerSecond::get),
+        new_sessions_burst: l.new_sessions_burst.get(),
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::config::Config;
 use crate::control::introspect::{
-    Generations, Introspect, NeighborRow, PortRow, Protocol, ReloadError, SessionPage, SessionQuery,
-    SessionRow,
+    BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
+    Protocol, ProtocolPorts, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow, SubscriberPage,
+    SubscriberQuery, SubscriberRow,
 };
 use causeway_core::{Counter, Counters, DropReason, Event, IfId, Instant};
 use causeway_nat64::Log;
@@ -155,6 +156,76 @@ impl Introspect for FakeGateway {
         }
         page.next = (at < self.sessions.len()).then_some(at as u64);
         page
+    }
+
+    /// A mapping for each session; the first is static.
+    fn mappings(&self, query: &MappingQuery) -> MappingPage {
+        let from = usize::try_from(query.cursor).unwrap();
+        let mut page = MappingPage::default();
+        let mut at = from;
+        while at < self.sessions.len() && at < from + self.slots_per_page && page.mappings.len() < query.limit
+        {
+            let session = &self.sessions[at];
+            let row = MappingRow {
+                protocol: session.protocol,
+                inside: session.inside,
+                inside_port: session.inside_port,
+                outside: session.outside.unwrap(),
+                outside_port: session.outside_port.unwrap(),
+                fixed: at == 0,
+                sessions: 1,
+            };
+            page.mappings.extend(Some(row).filter(|row| query.matches(row)));
+            at += 1;
+        }
+        page.next = (at < self.sessions.len()).then_some(at as u64);
+        page
+    }
+
+    fn pool(&self) -> Vec<PoolRow> {
+        let row = |last: u8, tenant: Option<&str>, protocol, in_use| PoolRow {
+            address: Ipv4Addr::new(203, 0, 113, last),
+            tenant: tenant.map(ToOwned::to_owned),
+            protocol,
+            in_use,
+            of: 64_512,
+        };
+        vec![
+            row(1, None, Protocol::Udp, 3),
+            row(1, None, Protocol::Tcp, 32_256),
+            row(16, Some("shop"), Protocol::Tcp, 64_512),
+        ]
+    }
+
+    fn subscribers(&self, query: &SubscriberQuery) -> SubscriberPage {
+        let shop = SubscriberRow {
+            name: Some("shop".to_owned()),
+            prefix: "2001:db8:64::102/128".parse().unwrap(),
+            address: Some(Ipv4Addr::new(203, 0, 113, 16)),
+            sessions: 3,
+            ports: ProtocolPorts { udp: 2, tcp: 1, icmp: 0 },
+            promised: 16,
+            blocks: vec![BlockRow {
+                address: Ipv4Addr::new(203, 0, 113, 16),
+                first: 2048,
+                last: 2111,
+                in_use: 3,
+            }],
+            refused: RefusedRow { ports: 0, sessions: 7, rate: 1 },
+        };
+        let other = SubscriberRow {
+            name: None,
+            prefix: "2001:db8:64:1::/64".parse().unwrap(),
+            address: None,
+            sessions: 0,
+            ports: ProtocolPorts::default(),
+            promised: 0,
+            blocks: Vec::new(),
+            refused: RefusedRow::default(),
+        };
+        let mut rows = [other, shop].into_iter().filter(|row| query.matches(row));
+        let subscribers = rows.by_ref().take(query.limit).collect();
+        SubscriberPage { subscribers, more: rows.next().is_some() }
     }
 
     fn neighbors(&self) -> Vec<NeighborRow> {

@@ -5,6 +5,7 @@
 
 mod docs;
 mod hw;
+mod nat64;
 mod show;
 pub mod table;
 
@@ -77,6 +78,9 @@ enum Command {
     /// Look into the running gateway.
     #[command(subcommand, after_help = AFTER_HELP)]
     Show(Show),
+    /// What follows from a configuration of NAT64, without a running gateway.
+    #[command(subcommand)]
+    Nat64(nat64::Nat64),
     /// Hardware profiles and the devices of this machine.
     #[command(subcommand)]
     Hw(hw::Hw),
@@ -123,6 +127,55 @@ enum Show {
         #[arg(long, value_name = "IPV4", value_parser = address4)]
         outside: Option<String>,
         /// At most so many; 0 shows all.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// NAT64 mappings: which inside address and port is which outside one.
+    Mappings {
+        #[command(flatten)]
+        common: ShowArgs,
+        /// Only of this protocol.
+        #[arg(long, short, value_enum)]
+        protocol: Option<Protocol>,
+        /// Only with this inside (tenant) address or prefix.
+        #[arg(long, value_name = "IPV6", value_parser = address6)]
+        source: Option<String>,
+        /// Only with this outside address or prefix.
+        #[arg(long, value_name = "IPV4", value_parser = address4)]
+        outside: Option<String>,
+        /// Only those that are configured.
+        #[arg(long = "static")]
+        fixed: bool,
+        /// At most so many; 0 shows all.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Ports in use on each pool address.
+    Pool {
+        #[command(flatten)]
+        common: ShowArgs,
+        /// Only of this protocol.
+        #[arg(long, short, value_enum)]
+        protocol: Option<Protocol>,
+        /// Only with this pool address or prefix.
+        #[arg(long, value_name = "IPV4", value_parser = address4)]
+        outside: Option<String>,
+        /// Only addresses of this tenant.
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+    },
+    /// Subscribers that are accounted (those of a gateway with limits, tenants or port blocks), and what they
+    /// have.
+    Subscribers {
+        #[command(flatten)]
+        common: ShowArgs,
+        /// Only those with hosts in this address or prefix.
+        #[arg(long, value_name = "IPV6", value_parser = address6)]
+        source: Option<String>,
+        /// Only the tenant of this name.
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        tenant: Option<String>,
+        /// At most so many; 0 shows as many as one answer holds (65536).
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
     },
@@ -173,6 +226,10 @@ struct ShowArgs {
 enum Docs {
     /// The table of counters and drop reasons, in Markdown.
     Counters,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    Name::new(text).map(|name| name.to_string()).ok_or_else(|| "not a name".to_owned())
 }
 
 fn address6(text: &str) -> Result<String, String> {
@@ -256,6 +313,7 @@ fn execute(command: Command, launch: Launch, out: &mut Output) -> u8 {
         Command::Check { file, json } => check(&file.config, json, out),
         Command::Reload { socket, json } => reload(&socket, json, out),
         Command::Show(what) => show(what, out),
+        Command::Nat64(what) => nat64::execute(&what, out),
         Command::Hw(what) => hw::execute(&what, out),
         Command::Docs(Docs::Counters) => {
             out.out.push_str(&docs::counters_md());
@@ -428,6 +486,9 @@ fn reload(socket: &SocketArgs, as_json: bool, out: &mut Output) -> u8 {
 fn show(what: Show, out: &mut Output) -> u8 {
     let common = match &what {
         Show::Sessions { common, .. }
+        | Show::Mappings { common, .. }
+        | Show::Pool { common, .. }
+        | Show::Subscribers { common, .. }
         | Show::Neighbors { common, .. }
         | Show::Counters { common, .. }
         | Show::Ports { common }

@@ -2,10 +2,10 @@
 
 use super::Show;
 use super::table::{Align, Table};
-use crate::control::client::{Client, ClientError};
+use crate::control::client::{self, Client, ClientError};
 use crate::control::introspect::{
-    CounterKind, CounterRow, Generations, NeighborRow, PAGE, PlanReport, PortRow, ReloadReport, SessionPage,
-    SessionRow,
+    CounterKind, CounterRow, Generations, MappingPage, MappingRow, NeighborRow, PAGE, PlanReport, PoolRow,
+    PortRow, ReloadReport, SUBSCRIBERS_PAGE, SessionPage, SessionRow, SubscriberPage, SubscriberRow,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,19 +22,43 @@ pub(super) struct Shown {
 pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
     match what {
         Show::Sessions { protocol, source, remote, outside, limit, .. } => {
-            let mut filter = String::new();
-            let pairs = [
+            let filter = parameters([
                 ("protocol", protocol.map(|p| p.to_string())),
                 ("source", source),
                 ("remote", remote),
                 ("outside", outside),
-            ];
-            for (key, value) in pairs {
-                if let Some(value) = value {
-                    let _ = write!(filter, "&{key}={value}");
-                }
-            }
+            ]);
             sessions(client, &filter, limit)
+        }
+        Show::Mappings { protocol, source, outside, fixed, limit, .. } => {
+            let filter = parameters([
+                ("protocol", protocol.map(|p| p.to_string())),
+                ("source", source),
+                ("outside", outside),
+                ("static", fixed.then(|| "true".to_owned())),
+            ]);
+            mappings(client, &filter, limit)
+        }
+        Show::Pool { protocol, outside, tenant, .. } => {
+            let value = client.get("/v1/pool")?;
+            let mut rows: Vec<PoolRow> = rows(client, &value, "pool")?;
+            let outside = outside.as_deref().and_then(|p| client::prefix4(p).ok());
+            rows.retain(|row| {
+                protocol.is_none_or(|p| p == row.protocol)
+                    && outside.is_none_or(|p| p.contains(row.address))
+                    && (tenant.is_none() || tenant == row.tenant)
+            });
+            Ok(Shown { text: pool(&rows), json: json!({ "pool": rows }) })
+        }
+        Show::Subscribers { source, tenant, limit, .. } => {
+            let limit = if limit == 0 { SUBSCRIBERS_PAGE } else { limit.min(SUBSCRIBERS_PAGE) };
+            let filter = parameters([("source", source), ("tenant", tenant)]);
+            let page = client.get(&format!("/v1/subscribers?limit={limit}{filter}"))?;
+            let SubscriberPage { mut subscribers, more } = parse(client, page)?;
+            subscribers.sort_by(|a, b| (&a.name, a.prefix).cmp(&(&b.name, b.prefix)));
+            let mut text = subscriber_table(&subscribers);
+            note_more(&mut text, subscribers.len(), more);
+            Ok(Shown { json: json!({ "subscribers": subscribers, "more": more }), text })
         }
         Show::Neighbors { network, .. } => {
             let value = client.get("/v1/neighbors")?;
@@ -74,28 +98,58 @@ fn rows<T: DeserializeOwned>(client: &Client, value: &Value, key: &str) -> Resul
     parse(client, value.get(key).cloned().unwrap_or_default())
 }
 
-/// Fetches pages until there are `limit` rows (0: all) or no more pages.
-fn sessions(client: &Client, filter: &str, limit: usize) -> Result<Shown, ClientError> {
+/// What follows the limit in the address of a listing: the filters that are given.
+fn parameters<const N: usize>(pairs: [(&str, Option<String>); N]) -> String {
+    let given = pairs.into_iter().filter_map(|(key, value)| Some(format!("&{key}={}", value?)));
+    given.collect()
+}
+
+/// Fetches pages of `/v1/WHAT` until there are `limit` rows (0: all) or no more pages; the rows, and true if
+/// there may be more. `open` takes a page apart.
+fn pages<P: DeserializeOwned, R>(
+    client: &Client,
+    what: &str,
+    filter: &str,
+    limit: usize,
+    open: fn(P) -> (Vec<R>, Option<u64>),
+) -> Result<(Vec<R>, bool), ClientError> {
     let wanted = if limit == 0 { usize::MAX } else { limit };
-    let mut rows: Vec<SessionRow> = Vec::new();
+    let mut rows: Vec<R> = Vec::new();
     let mut cursor = Some(0u64);
     while let Some(at) = cursor
         && rows.len() < wanted
     {
         let page_limit = (wanted - rows.len()).min(PAGE);
-        let page = client.get(&format!("/v1/sessions?cursor={at}&limit={page_limit}{filter}"))?;
-        let page: SessionPage = parse(client, page)?;
-        rows.extend(page.sessions);
+        let page = client.get(&format!("/v1/{what}?cursor={at}&limit={page_limit}{filter}"))?;
+        let (some, next) = open(parse(client, page)?);
+        rows.extend(some);
         // A cursor that does not move would never end.
-        cursor = page.next.filter(|next| *next > at);
+        cursor = next.filter(|next| *next > at);
     }
     rows.truncate(wanted);
-    let more = cursor.is_some();
-    let mut text = session_table(&rows);
+    Ok((rows, cursor.is_some()))
+}
+
+fn note_more(text: &mut String, rows: usize, more: bool) {
     if more {
-        let _ = writeln!(text, "There may be more than these {}: see --limit.", rows.len());
+        let _ = writeln!(text, "There may be more than these {rows}: see --limit.");
     }
+}
+
+fn sessions(client: &Client, filter: &str, limit: usize) -> Result<Shown, ClientError> {
+    let open = |page: SessionPage| (page.sessions, page.next);
+    let (rows, more) = pages(client, "sessions", filter, limit, open)?;
+    let mut text = session_table(&rows);
+    note_more(&mut text, rows.len(), more);
     Ok(Shown { json: json!({ "sessions": rows, "more": more }), text })
+}
+
+fn mappings(client: &Client, filter: &str, limit: usize) -> Result<Shown, ClientError> {
+    let open = |page: MappingPage| (page.mappings, page.next);
+    let (rows, more) = pages(client, "mappings", filter, limit, open)?;
+    let mut text = mapping_table(&rows);
+    note_more(&mut text, rows.len(), more);
+    Ok(Shown { json: json!({ "mappings": rows, "more": more }), text })
 }
 
 /// An address and a port, as RFC 5952 6 writes them.
@@ -141,6 +195,86 @@ fn session_table(rows: &[SessionRow]) -> String {
             r.state.clone(),
             seconds(r.idle_s),
             seconds(r.expires_s),
+        ]);
+    }
+    t.to_string()
+}
+
+fn mapping_table(rows: &[MappingRow]) -> String {
+    if rows.is_empty() {
+        return "no mappings\n".to_owned();
+    }
+    let mut t = Table::new(&[
+        ("PROTO", Align::Left),
+        ("INSIDE", Align::Left),
+        ("OUTSIDE", Align::Left),
+        ("KIND", Align::Left),
+        ("SESSIONS", Align::Right),
+    ]);
+    for r in rows {
+        t.row([
+            r.protocol.to_string(),
+            endpoint(IpAddr::V6(r.inside), r.inside_port),
+            endpoint(IpAddr::V4(r.outside), r.outside_port),
+            if r.fixed { "static" } else { "dynamic" }.to_owned(),
+            r.sessions.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+fn subscriber_table(rows: &[SubscriberRow]) -> String {
+    if rows.is_empty() {
+        return "no subscribers are accounted\n".to_owned();
+    }
+    let mut t = Table::new(&[
+        ("PREFIX", Align::Left),
+        ("TENANT", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("SESSIONS", Align::Right),
+        ("UDP", Align::Right),
+        ("TCP", Align::Right),
+        ("ICMP", Align::Right),
+        ("BLOCKS", Align::Right),
+        ("REFUSED", Align::Right),
+    ]);
+    for r in rows {
+        let refused = r.refused.ports.saturating_add(r.refused.sessions).saturating_add(r.refused.rate);
+        t.row([
+            r.prefix.to_string(),
+            r.name.clone().unwrap_or_else(|| "-".to_owned()),
+            r.address.map_or_else(|| "-".to_owned(), |a| a.to_string()),
+            r.sessions.to_string(),
+            r.ports.udp.to_string(),
+            r.ports.tcp.to_string(),
+            r.ports.icmp.to_string(),
+            r.blocks.len().to_string(),
+            refused.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+fn pool(rows: &[PoolRow]) -> String {
+    if rows.is_empty() {
+        return "no pool addresses\n".to_owned();
+    }
+    let mut t = Table::new(&[
+        ("ADDRESS", Align::Left),
+        ("TENANT", Align::Left),
+        ("PROTO", Align::Left),
+        ("IN USE", Align::Right),
+        ("OF", Align::Right),
+        ("PERCENT", Align::Right),
+    ]);
+    for r in rows {
+        t.row([
+            r.address.to_string(),
+            r.tenant.clone().unwrap_or_else(|| "-".to_owned()),
+            r.protocol.to_string(),
+            r.in_use.to_string(),
+            r.of.to_string(),
+            (u64::from(r.in_use) * 100 / u64::from(r.of.max(1))).to_string(),
         ]);
     }
     t.to_string()

@@ -119,6 +119,146 @@ fn sessions_are_gathered_over_pages_up_to_the_limit() {
 }
 
 #[test]
+fn mappings_for_people_and_for_programs() {
+    let rig = Rig::new(3);
+    assert_eq!(
+        rig.ok(&["show", "mappings"]),
+        "\
+PROTO  INSIDE                   OUTSIDE           KIND     SESSIONS
+tcp    [2001:db8:64::101]:1024  203.0.113.0:2048  static          1
+udp    [2001:db8:64::102]:1025  203.0.113.1:2049  dynamic         1
+icmp   [2001:db8:64::101]:1026  203.0.113.2:2050  dynamic         1
+"
+    );
+    assert_eq!(Rig::new(0).ok(&["show", "mappings"]), "no mappings\n");
+    let only = rig.json(&["show", "mappings", "--static"]);
+    assert_eq!(
+        only,
+        json!({ "more": false, "mappings": [{
+            "protocol": "tcp", "inside": "2001:db8:64::101", "inside_port": 1024, "outside": "203.0.113.0",
+            "outside_port": 2048, "static": true, "sessions": 1,
+        }] })
+    );
+}
+
+#[test]
+fn mappings_are_gathered_over_pages_up_to_the_limit() {
+    let rig = Rig::new(1234);
+    let rows = |args: &[&str]| {
+        let mut all = vec!["show", "mappings"];
+        all.extend(args);
+        let value = rig.json(&all);
+        (value["mappings"].as_array().unwrap().len(), value["more"].as_bool().unwrap())
+    };
+    assert_eq!(rows(&[]), (100, true));
+    assert_eq!(rows(&["--limit", "0"]), (1234, false));
+    assert_eq!(rows(&["--limit", "0", "--protocol", "udp"]), (411, false));
+    assert_eq!(rows(&["--limit", "0", "--source", "2001:db8:64::101"]), (617, false));
+    assert_eq!(rows(&["--limit", "0", "--outside", "203.0.113.15"]), (77, false));
+    assert_eq!(rows(&["--limit", "0", "--outside", "203.0.113.15", "--static"]), (0, false));
+}
+
+#[test]
+fn the_use_of_the_pool_is_shown_per_address_and_protocol() {
+    let rig = Rig::new(0);
+    assert_eq!(
+        rig.ok(&["show", "pool"]),
+        "\
+ADDRESS       TENANT  PROTO  IN USE     OF  PERCENT
+203.0.113.1   -       udp         3  64512        0
+203.0.113.1   -       tcp     32256  64512       50
+203.0.113.16  shop    tcp     64512  64512      100
+"
+    );
+    let rows = |args: &[&str]| {
+        let mut all = vec!["show", "pool"];
+        all.extend(args);
+        rig.json(&all)["pool"].as_array().unwrap().len()
+    };
+    assert_eq!((rows(&[]), rows(&["--protocol", "tcp"]), rows(&["--protocol", "icmp"])), (3, 2, 0));
+    assert_eq!((rows(&["--tenant", "shop"]), rows(&["--outside", "203.0.113.0/28"])), (1, 2));
+    assert_eq!(rig.ok(&["show", "pool", "--tenant", "nobody"]), "no pool addresses\n");
+}
+
+#[test]
+fn subscribers_are_shown_with_what_they_have() {
+    let rig = Rig::new(0);
+    assert_eq!(
+        rig.ok(&["show", "subscribers"]),
+        "\
+PREFIX                TENANT  ADDRESS       SESSIONS  UDP  TCP  ICMP  BLOCKS  REFUSED
+2001:db8:64:1::/64    -       -                    0    0    0     0       0        0
+2001:db8:64::102/128  shop    203.0.113.16         3    2    1     0       1        8
+"
+    );
+    let rows = |args: &[&str]| {
+        let mut all = vec!["show", "subscribers"];
+        all.extend(args);
+        let value = rig.json(&all);
+        let prefixes = value["subscribers"].as_array().unwrap().iter().map(|r| r["prefix"].clone());
+        (prefixes.collect::<Vec<_>>(), value["more"].as_bool().unwrap())
+    };
+    assert_eq!(rows(&["--limit", "1"]), (vec![json!("2001:db8:64:1::/64")], true));
+    assert_eq!(rows(&["--limit", "0", "--tenant", "shop"]), (vec![json!("2001:db8:64::102/128")], false));
+    assert_eq!(rows(&["--source", "2001:db8:64:1::7"]), (vec![json!("2001:db8:64:1::/64")], false));
+    assert_eq!(rows(&["--source", "2001:db8:64::/48"]).0.len(), 2);
+    let text = rig.ok(&["show", "subscribers", "--source", "2001:db8:99::1"]);
+    assert_eq!(text, "no subscribers are accounted\n");
+    let row = rig.json(&["show", "subscribers", "--tenant", "shop"])["subscribers"][0].clone();
+    assert_eq!(row["refused"], json!({ "ports": 0, "sessions": 7, "rate": 1 }));
+    assert_eq!(row["blocks"][0]["first"], 2048);
+}
+
+#[test]
+fn rfc7422_the_calculation_answers_both_ways() {
+    let dir = TempDir::new();
+    let file = dir.path().join("gw.toml").display().to_string();
+    let hosts = "\n[nat64.allocation]\nmode = \"deterministic\"\nhosts = [\"2001:db8:64::100/120\"]\n";
+    std::fs::write(&file, LAB.to_owned() + hosts).unwrap();
+    let ask = |what: &str, json: bool| {
+        let mut args = vec!["nat64", "deterministic", "--config", &file, what];
+        args.extend(json.then_some("--json"));
+        causeway(&args)
+    };
+    // 256 subscribers over 16 addresses: 16 of each, 4032 of 64512 ports for each.
+    let (code, out, err) = ask("2001:db8:64::112", false);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (OK, "subscriber  2001:db8:64::112/128\naddress     203.0.113.1\nports       9088-13119\n", "")
+    );
+    for what in ["2001:db8:64::112", "203.0.113.1:9088", "203.0.113.1:13119"] {
+        let (code, out, _) = ask(what, true);
+        let answer: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(code, OK);
+        assert_eq!(
+            answer,
+            json!({ "subscriber": "2001:db8:64::112/128", "address": "203.0.113.1", "first_port": 9088, "last_port": 13119 })
+        );
+    }
+    for nobody in ["2001:db8:64::200", "203.0.113.1:1023", "192.0.2.9:2000"] {
+        let (code, out, err) = ask(nobody, false);
+        assert_eq!((code, out.as_str()), (FAILED, ""));
+        assert_eq!(err, format!("causeway: {nobody} belongs to no subscriber\n"));
+        assert!(ask(nobody, true).1.contains("\"error\""));
+    }
+    for bad in ["203.0.113.1", "2001:db8:64::/64", "vm1"] {
+        assert_eq!(ask(bad, false).0, BAD_CONFIG, "{bad}");
+    }
+    std::fs::write(&file, LAB).unwrap();
+    let (code, _, err) = ask("2001:db8:64::112", false);
+    assert_eq!(
+        (code, err.as_str()),
+        (BAD_CONFIG, "causeway: nat64.allocation.mode is not \"deterministic\"\n")
+    );
+    std::fs::write(&file, LAB.replace("203.0.113.0/28", "x")).unwrap();
+    let (code, out, err) = ask("2001:db8:64::112", true);
+    assert!(
+        code == BAD_CONFIG && out.contains("nat64.pool[0]") && err.contains("nat64.pool[0]"),
+        "{out}{err}"
+    );
+}
+
+#[test]
 fn counters_for_people_and_for_programs() {
     let rig = Rig::new(0);
     assert_eq!(
@@ -206,7 +346,7 @@ fn reload_says_what_changed_and_what_needs_a_restart() {
 fn without_a_gateway_the_exit_code_is_3() {
     let dir = TempDir::new();
     let socket = dir.path().join("none.sock").display().to_string();
-    for what in ["sessions", "neighbors", "counters", "ports", "plan"] {
+    for what in ["sessions", "mappings", "pool", "subscribers", "neighbors", "counters", "ports", "plan"] {
         let (code, out, err) = causeway(&["show", what, "--socket", &socket]);
         assert_eq!((code, out.as_str()), (NOT_RUNNING, ""), "{what}");
         assert_eq!(err, format!("causeway: no causeway runs on the control socket {socket}\n"));
@@ -228,6 +368,11 @@ fn bad_usage_has_exit_code_2() {
         &["show", "sessions", "--protocol", "sctp"],
         &["show", "sessions", "--source", "198.51.100.1"],
         &["show", "sessions", "--limit", "-1"],
+        &["show", "mappings", "--outside", "2001:db8::1"],
+        &["show", "pool", "--protocol", "any"],
+        &["show", "subscribers", "--tenant", "a b"],
+        &["nat64"],
+        &["nat64", "deterministic"],
         &["show", "ports", "--name", "a/b"],
         &["show", "ports", "--name", "a", "--socket", "/b"],
         &["run", "--config"],

@@ -1,5 +1,7 @@
 //! What contradicts what: checks over the whole file, after each value was read by itself.
 
+mod nat64;
+
 use super::read::{Item, Read, Source};
 use super::schema::{Draft, NetworkDraft, RouteDraft};
 use super::types::{self, Written};
@@ -25,6 +27,7 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     on_link(source, &networks);
     let routes = routes(source, &draft.routes, &networks, &mut notes);
     nat64(source, &draft, &networks, &mut notes);
+    nat64::check(source, &draft, &networks, &mut notes);
     isolation(source, &draft, &networks);
     notes_on_timeouts(&draft, &mut notes);
     let resolved = profile::check(source, &draft, &networks, &mut notes).unwrap_or_default();
@@ -37,7 +40,16 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
         notes.push(format!("and {more} more such notes"));
     }
     draft.routes.clear();
-    draft.build(networks.into_iter().map(|n| n.built).collect(), routes, resolved, notes)
+    let places = nat64::Places::of(&draft);
+    let config = draft.build(networks.into_iter().map(|n| n.built).collect(), routes, resolved, notes)?;
+    // What only the packet path knows: a file that passes is one that a gateway starts with.
+    if let Some(places) = places.filter(|_| !source.bad(""))
+        && let Some(n) = &config.nat64
+        && let Err(e) = causeway_nat64::Config::new(crate::plan::nat64_options(n, 0))
+    {
+        places.error(source, &e);
+    }
+    Some(config)
 }
 
 /// Notes an error at each value that an earlier item has as well.
@@ -572,7 +584,9 @@ fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut V
     natlog::check(source, &nat64.log, networks, notes);
     let mut addresses: u64 = 0;
     let well_known = nat64.prefixes.iter().find(|p| p.is_well_known());
-    for (n, pool) in nat64.pool.iter().enumerate() {
+    let pools: Vec<&Item<Prefix4>> =
+        nat64.pool.iter().chain(nat64.tenants.iter().flat_map(|t| &t.pool)).collect();
+    for (n, pool) in pools.iter().enumerate() {
         let p = pool.value;
         let before = addresses;
         addresses = addresses.saturating_add(1u64 << (32 - p.len()));
@@ -588,7 +602,7 @@ fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut V
             );
             continue;
         }
-        if let Some(other) = nat64.pool[..n].iter().find(|o| o.value.overlaps(p)) {
+        if let Some(other) = pools[..n].iter().find(|o| o.value.overlaps(p)) {
             let problem = format!("overlaps {} of {}", other.value, other.at.path);
             source.error(&pool.at, problem, "pools without addresses in common");
         }
@@ -702,6 +716,7 @@ fn notes_on_timeouts(draft: &Draft, notes: &mut Vec<String>) {
         ("tcp-transitory", t.tcp_transitory, 240, "RFC 5382 5"),
         ("tcp-incoming-syn", t.tcp_incoming_syn, 6, "RFC 6146 3.5.2.2"),
         ("icmp", t.icmp, 60, "RFC 5508 3.2"),
+        ("fragment", t.fragment, 2, "RFC 6146 4"),
     ] {
         let least = super::Timeout::literal(least_s);
         if value < least {

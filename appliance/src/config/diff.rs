@@ -43,9 +43,13 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     out
 }
 
-/// What identifies an element of an array.
-fn label(element: &Value) -> Option<&str> {
-    element.get("name").or_else(|| element.get("prefix")).and_then(Value::as_str)
+/// What identifies an element of an array: its name, or what no two of them have alike.
+fn label(element: &Value) -> Option<String> {
+    let text = |key| element.get(key).and_then(Value::as_str);
+    text("name")
+        .or_else(|| text("prefix"))
+        .map(ToOwned::to_owned)
+        .or_else(|| Some(format!("{} {}", text("protocol")?, text("outside")?)))
 }
 
 fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<Change>) {
@@ -63,16 +67,16 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
             let before = out.len();
             // By name, so that a hundred thousand routes do not take a square of that.
             let by_label = |list: &[Value]| -> HashMap<String, usize> {
-                list.iter().enumerate().filter_map(|(n, e)| Some((label(e)?.to_owned(), n))).collect()
+                list.iter().enumerate().filter_map(|(n, e)| Some((label(e)?, n))).collect()
             };
             let (in_a, in_b) = (by_label(a), by_label(b));
             for element in a {
                 let name = label(element).unwrap_or_default();
-                compare(&format!("{path}[{name}]"), Some(element), in_b.get(name).map(|n| &b[*n]), out);
+                compare(&format!("{path}[{name}]"), Some(element), in_b.get(&name).map(|n| &b[*n]), out);
             }
             for element in b {
                 let name = label(element).unwrap_or_default();
-                if !in_a.contains_key(name) {
+                if !in_a.contains_key(&name) {
                     compare(&format!("{path}[{name}]"), None, Some(element), out);
                 }
             }
@@ -93,8 +97,18 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
 }
 
 /// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
-const RESTART: [&str; 9] =
-    ["gateway", "capacity", "port", "control", "watchdog", "log.format", "icmp", "neighbor", "resolved"];
+const RESTART: [&str; 10] = [
+    "gateway",
+    "capacity",
+    "port",
+    "control",
+    "watchdog",
+    "log.format",
+    "icmp",
+    "neighbor",
+    "nat64.subscribers.capacity",
+    "resolved",
+];
 
 /// The changes that need a restart, out of those of [`changes`]. Also a network whose MTU is larger than
 /// what its port was opened with.

@@ -11,6 +11,7 @@
 mod checks;
 mod diff;
 mod error;
+mod nat64;
 mod natlog;
 pub mod profile;
 mod read;
@@ -21,11 +22,15 @@ mod types;
 
 pub use diff::{Change, changes, restart_needed};
 pub use error::{ConfigError, ConfigErrors};
+pub use nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
 pub use natlog::{Collector, NatLog};
 pub use types::{
-    AbsolutePath, Core, Descriptors, Domain, Entries, Filtering, Inbound, LinkLocal, LogFormat, Lookups,
-    Messages, Mtu, Name, Nat64Prefix, Neighbors, PacketOctets, Packets, Pause, PciAddress, PerSecond,
-    PortRange, Prefix, Span, SpanOrOff, Target, TemplateInterval, Timeout, Vdev, Vlan, Waiting, Workers,
+    AbsolutePath, AllocationMode, BlockSize, Burst, ClassOctet, Core, Descriptors, Domain, DontFragment,
+    Endpoint4, Endpoint6, Entries, Filtering, HoldDown, Host4, Inbound, LinkLocal, LogFormat, Lookups,
+    Messages, MssClamp, Mtu, Name, Nat64Prefix, Neighbors, PacketOctets, Packets, Pause, PciAddress,
+    PerSecond, PortRange, Ports, PortsMax, PortsMin, Prefix, SegmentOctets, SessionRate, SessionsMax, Span,
+    SpanOrOff, StaticProtocol, SubscriberEntries, SubscriberLength, Target, TemplateInterval, Timeout,
+    UdpZeroChecksum, Vdev, Vlan, Waiting, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -238,6 +243,35 @@ pub struct Nat64 {
     pub lowest_ipv6_mtu: Mtu,
     /// How long idle sessions live.
     pub timeouts: Timeouts,
+    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: two minutes).
+    pub hold_down: HoldDown,
+    /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2); true by default.
+    pub keep_parity: bool,
+    /// Type of service of IPv4 packets (RFC 7915 5.1); copied by default.
+    pub tos: ClassOctet,
+    /// Traffic class of IPv6 packets (RFC 7915 4.1); copied by default.
+    pub traffic_class: ClassOctet,
+    /// Don't-Fragment of IPv4 packets (RFC 7915 5.1); by size by default.
+    pub df: DontFragment,
+    /// UDP from IPv4 without a checksum (RFC 7915 4.5); computed by default.
+    pub udp_zero_checksum: UdpZeroChecksum,
+    /// The largest TCP segment that a SYN may ask for; off by default.
+    pub mss_clamp: MssClamp,
+    /// Errors about translated packets name the IPv6 router too (RFC 6791 3.1, RFC 5837); true by default.
+    pub identify_routers: bool,
+    /// The IPv4 address that stands for IPv6 routers in errors (RFC 6791); without it the gateway's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_source: Option<Host4>,
+    /// Who is accounted together, and what each may have.
+    pub subscribers: Subscribers,
+    /// Subscribers with a name, in the order of the file.
+    #[serde(rename = "tenant")]
+    pub tenants: Vec<Tenant>,
+    /// How ports are given to subscribers.
+    pub allocation: Allocation,
+    /// Mappings that are always there, in the order of the file.
+    #[serde(rename = "static")]
+    pub static_mappings: Vec<StaticMapping>,
     /// What is logged of mappings.
     pub log: NatLog,
 }
@@ -256,6 +290,8 @@ pub struct Timeouts {
     pub tcp_incoming_syn: Timeout,
     /// ICMP queries; by default 60 seconds.
     pub icmp: Timeout,
+    /// Fragments that wait for the first of their packet; by default 2 seconds.
+    pub fragment: Timeout,
 }
 
 /// `[isolation]`.

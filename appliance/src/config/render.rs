@@ -1,5 +1,7 @@
 //! The resolved configuration for people.
 
+mod nat64;
+
 use super::{Config, Device, Isolation, Network};
 use crate::cli::table::{Align, Table};
 use causeway_core::net::Role;
@@ -88,6 +90,7 @@ pub(super) fn render(c: &Config) -> String {
             t.pair("  TCP transitory", n.timeouts.tcp_transitory);
             t.pair("  TCP incoming SYN", n.timeouts.tcp_incoming_syn);
             t.pair("  ICMP timeout", n.timeouts.icmp);
+            nat64::pairs(&mut t, n);
             let (logs, to) = n.log.render();
             t.pair("  logs", logs);
             t.pair("  log to", to);

@@ -1,18 +1,22 @@
 //! The sections and keys of the file: types, ranges, defaults, unknown keys. What contradicts what is
 //! found in `checks`.
 
+mod nat64;
+
 use super::checks;
 use super::error::ConfigErrors;
 use super::natlog::{self, NatLogDraft};
 use super::read::{self, At, Item, Read, Section, Source};
 use super::types::Written;
 use super::{
-    AbsolutePath, Capacity, Config, Control, Core, Descriptors, Device, Filtering, Gateway, Icmp, Inbound,
-    Isolation, LinkLocal, Log, LogFormat, Lookups, Mtu, Name, Nat64, Nat64Prefix, Neighbor, Neighbors,
-    Packets, Pause, PciAddress, PerSecond, Port, PortRange, Prefix, Resolved, Span, SpanOrOff, Target,
-    Timeout, Timeouts, Vdev, Vlan, Waiting, Watchdog, Workers, default_socket,
+    AbsolutePath, Capacity, ClassOctet, Config, Control, Core, Descriptors, Device, DontFragment, Filtering,
+    Gateway, HoldDown, Host4, Icmp, Inbound, Isolation, LinkLocal, Log, LogFormat, Lookups, MssClamp, Mtu,
+    Name, Nat64, Nat64Prefix, Neighbor, Neighbors, Packets, Pause, PciAddress, PerSecond, Port, PortRange,
+    Prefix, Resolved, Span, SpanOrOff, Subscribers, Target, Timeout, Timeouts, UdpZeroChecksum, Vdev, Vlan,
+    Waiting, Watchdog, Workers, default_socket,
 };
 use causeway_core::net::{Prefix4, Prefix6, Role};
+pub(super) use nat64::{AllocationDraft, LimitsDraft, StaticDraft, TenantDraft};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use toml::de::{DeTable, DeValue};
 
@@ -84,6 +88,20 @@ pub(super) struct Nat64Draft {
     pub(super) filtering: Filtering,
     pub(super) lowest_ipv6_mtu: Mtu,
     pub(super) timeouts: Timeouts,
+    pub(super) hold_down: HoldDown,
+    pub(super) keep_parity: bool,
+    pub(super) tos: ClassOctet,
+    pub(super) traffic_class: ClassOctet,
+    pub(super) df: DontFragment,
+    pub(super) udp_zero_checksum: UdpZeroChecksum,
+    pub(super) mss_clamp: MssClamp,
+    pub(super) identify_routers: bool,
+    pub(super) icmp_source: Option<Item<Host4>>,
+    pub(super) subscribers: Subscribers,
+    pub(super) limits: LimitsDraft,
+    pub(super) tenants: Vec<TenantDraft>,
+    pub(super) allocation: AllocationDraft,
+    pub(super) static_mappings: Vec<StaticDraft>,
     pub(super) log: NatLogDraft,
 }
 
@@ -289,8 +307,10 @@ fn nat64(s: Section<'_, '_>) -> Option<Nat64Draft> {
         tcp_transitory: t.or("tcp-transitory", Timeout::literal(240)),
         tcp_incoming_syn: t.or("tcp-incoming-syn", Timeout::literal(6)),
         icmp: t.or("icmp", Timeout::literal(60)),
+        fragment: t.or("fragment", Timeout::literal(2)),
     };
     t.finish();
+    let (subscribers, limits) = nat64::subscribers(s.section("subscribers"));
     let draft = Nat64Draft {
         at: s.at.clone(),
         prefixes: s.list("prefixes"),
@@ -299,6 +319,20 @@ fn nat64(s: Section<'_, '_>) -> Option<Nat64Draft> {
         filtering: s.or("filtering", Filtering::EndpointIndependent),
         lowest_ipv6_mtu: s.or("lowest-ipv6-mtu", Mtu::MIN),
         timeouts,
+        hold_down: s.or("hold-down", HoldDown::DEFAULT),
+        keep_parity: s.or("keep-parity", true),
+        tos: s.or("tos", ClassOctet::Copy),
+        traffic_class: s.or("traffic-class", ClassOctet::Copy),
+        df: s.or("df", DontFragment::BySize),
+        udp_zero_checksum: s.or("udp-zero-checksum", UdpZeroChecksum::Compute),
+        mss_clamp: s.or("mss-clamp", MssClamp::OFF),
+        identify_routers: s.or("identify-routers", true),
+        icmp_source: s.optional("icmp-source"),
+        tenants: s.sections("tenant").into_iter().map(|t| nat64::tenant(t, &subscribers.limits)).collect(),
+        subscribers,
+        limits,
+        allocation: nat64::allocation(s.section("allocation")),
+        static_mappings: s.sections("static").into_iter().map(nat64::static_mapping).collect(),
         log: natlog::read(s.section("log")),
     };
     for (key, empty) in [("prefixes", draft.prefixes.is_empty()), ("pool", draft.pool.is_empty())] {
@@ -395,15 +429,10 @@ impl Draft {
             ports: self.ports.into_iter().map(PortDraft::build).collect::<Option<_>>()?,
             networks,
             routes,
-            nat64: self.nat64.map(|n| Nat64 {
-                prefixes: n.prefixes.into_iter().map(|item| item.value).collect(),
-                pool: n.pool.into_iter().map(|item| item.value).collect(),
-                ports: n.ports,
-                filtering: n.filtering,
-                lowest_ipv6_mtu: n.lowest_ipv6_mtu,
-                timeouts: n.timeouts,
-                log: n.log.log,
-            }),
+            nat64: match self.nat64 {
+                Some(n) => Some(n.build()?),
+                None => None,
+            },
             isolation: Isolation {
                 enabled: self.isolation.enabled,
                 allow: self.isolation.allow.into_iter().map(|item| (item.value.0, item.value.1)).collect(),

@@ -72,14 +72,15 @@ fn the_labs_file_is_the_labs_contract() {
     let nat64 = c.nat64.as_ref().unwrap();
     assert_eq!(nat64.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2001:db8:64:ff9b::/96"]);
     assert_eq!(nat64.pool, ["203.0.113.0/28".parse().unwrap()]);
+    assert_eq!(nat64.subscribers.prefix_length.bits(), 128);
 }
 
 #[test]
 fn rfc6146_4_the_default_timeouts_are_the_rfcs() {
     let t = parse(LAB).unwrap().nat64.unwrap().timeouts;
-    let seconds = [t.udp, t.tcp_established, t.tcp_transitory, t.tcp_incoming_syn, t.icmp]
+    let seconds = [t.udp, t.tcp_established, t.tcp_transitory, t.tcp_incoming_syn, t.icmp, t.fragment]
         .map(|s| s.duration().as_secs());
-    assert_eq!(seconds, [5 * 60, 2 * 3600 + 4 * 60, 4 * 60, 6, 60]);
+    assert_eq!(seconds, [5 * 60, 2 * 3600 + 4 * 60, 4 * 60, 6, 60, 2]);
 }
 
 #[test]
@@ -104,7 +105,13 @@ fn the_example_says_what_is_the_default_anyway() {
         (c.icmp, c.neighbor, c.watchdog, &c.log),
         (plain.icmp, plain.neighbor, plain.watchdog, &plain.log)
     );
-    assert_eq!(c.nat64.as_ref().unwrap().timeouts, plain.nat64.as_ref().unwrap().timeouts);
+    let (all, plain) = (c.nat64.unwrap(), plain.nat64.unwrap());
+    assert_eq!((all.timeouts, all.subscribers), (plain.timeouts, plain.subscribers));
+    assert_eq!((all.tenants.len(), all.static_mappings.len()), (1, 1));
+    // But for what has no default, they are all the same.
+    let without =
+        Nat64 { icmp_source: None, tenants: Vec::new(), static_mappings: Vec::new(), ..all.clone() };
+    assert_eq!((all.icmp_source.is_some(), without), (true, plain));
 }
 
 /// Bad input, a row each: what is replaced in the lab's file, by what, and all that is said of it.
@@ -464,7 +471,7 @@ fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
             "a filtering that there is not",
             "[nat64]",
             "[nat64]\nfiltering = \"none\"".to_owned(),
-            vec!["nat64.filtering = \"none\": no such choice (allowed: \"endpoint-independent\" or \"address-and-port-dependent\")".to_owned()],
+            vec!["nat64.filtering = \"none\": no such choice (allowed: \"endpoint-independent\", \"address-dependent\" or \"address-and-port-dependent\")".to_owned()],
         ),
         (
             "a log level that there is not",
@@ -821,3 +828,5 @@ proptest! {
         prop_assert_eq!(Span::parse(&span.to_string()), Ok(span));
     }
 }
+
+mod nat64;

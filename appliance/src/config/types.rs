@@ -3,14 +3,20 @@
 
 mod address;
 mod device;
+mod nat64;
 mod number;
 
 pub use address::{LinkLocal, Nat64Prefix, Prefix, Target};
 pub(super) use address::{Written, host4, unicast4};
 pub use device::{PciAddress, Vdev};
+pub use nat64::{
+    BlockSize, ClassOctet, Endpoint4, Endpoint6, HoldDown, Host4, MssClamp, PortsMax, SessionRate,
+    SessionsMax,
+};
 pub use number::{
-    Core, Descriptors, Domain, Entries, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets, Pause,
-    PerSecond, Span, SpanOrOff, TemplateInterval, Timeout, Vlan, Waiting, Workers,
+    Burst, Core, Descriptors, Domain, Entries, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets,
+    Pause, PerSecond, Ports, PortsMin, SegmentOctets, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
+    TemplateInterval, Timeout, Vlan, Waiting, Workers,
 };
 
 use super::read::{self, Read};
@@ -196,9 +202,11 @@ words! {
 
 words! {
     /// Who may answer to a NAT64 mapping (RFC 6146 3.5, RFC 4787 5).
-    Filtering("\"endpoint-independent\" or \"address-and-port-dependent\"") {
+    Filtering("\"endpoint-independent\", \"address-dependent\" or \"address-and-port-dependent\"") {
         /// Everybody.
         EndpointIndependent = "endpoint-independent",
+        /// Only addresses that the inside host has sent to through the mapping, from any port.
+        AddressDependent = "address-dependent",
         /// Only addresses and ports that the inside host has sent to through the mapping.
         AddressAndPortDependent = "address-and-port-dependent",
     }
@@ -211,5 +219,51 @@ words! {
         Text = "text",
         /// One JSON object a line.
         Json = "json",
+    }
+}
+
+words! {
+    /// When an IPv4 packet that is no fragment says Don't Fragment (RFC 7915 5.1).
+    DontFragment("\"by-size\", \"always\" or \"never\"") {
+        /// Clear up to 1,260 octets, set above.
+        BySize = "by-size",
+        /// Always set.
+        Always = "always",
+        /// Never set.
+        Never = "never",
+    }
+}
+
+words! {
+    /// What becomes of UDP from IPv4 whose checksum is zero (RFC 7915 4.5).
+    UdpZeroChecksum("\"compute\", \"drop\" or \"forward\"") {
+        /// A checksum is computed.
+        Compute = "compute",
+        /// The datagram is dropped.
+        Drop = "drop",
+        /// It stays zero (RFC 6935, RFC 6936).
+        Forward = "forward",
+    }
+}
+
+words! {
+    /// A protocol of static mappings.
+    StaticProtocol("\"tcp\" or \"udp\"") {
+        /// TCP.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+    }
+}
+
+words! {
+    /// How ports are given to subscribers.
+    AllocationMode("\"single\", \"blocks\" or \"deterministic\"") {
+        /// One by one.
+        Single = "single",
+        /// In blocks of consecutive ports.
+        Blocks = "blocks",
+        /// By calculation (RFC 7422).
+        Deterministic = "deterministic",
     }
 }

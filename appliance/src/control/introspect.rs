@@ -43,6 +43,16 @@ pub trait Introspect: Send + Sync {
     /// short, even empty, and yet have a `next`.
     fn sessions(&self, query: &SessionQuery) -> SessionPage;
 
+    /// Mappings that match, in pages as those of sessions.
+    fn mappings(&self, query: &MappingQuery) -> MappingPage;
+
+    /// How much of each pool address is in use; empty without NAT64.
+    fn pool(&self) -> Vec<PoolRow>;
+
+    /// Subscribers that match, as many as are asked for. Empty while nobody is accounted: without limits,
+    /// tenants and port blocks.
+    fn subscribers(&self, query: &SubscriberQuery) -> SubscriberPage;
+
     /// All neighbours.
     fn neighbors(&self) -> Vec<NeighborRow>;
 
@@ -144,6 +154,166 @@ pub struct SessionPage {
     pub sessions: Vec<SessionRow>,
     /// The cursor of the next page; nothing at the end.
     pub next: Option<u64>,
+}
+
+/// Which mappings are asked for. What is not given matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MappingQuery {
+    /// Of this protocol.
+    pub protocol: Option<Protocol>,
+    /// With an inside (tenant) address in this prefix.
+    pub source: Option<Prefix6>,
+    /// With an outside address in this prefix.
+    pub outside: Option<Prefix4>,
+    /// Static ones, or others.
+    pub fixed: Option<bool>,
+    /// Where to go on; what an earlier page had as `next`. 0 begins.
+    pub cursor: u64,
+    /// The most rows to give, 1 to [`PAGE`].
+    pub limit: usize,
+}
+
+impl MappingQuery {
+    /// True if a row is asked for.
+    #[must_use]
+    pub fn matches(&self, row: &MappingRow) -> bool {
+        self.protocol.is_none_or(|p| p == row.protocol)
+            && self.source.is_none_or(|p| p.contains(row.inside))
+            && self.outside.is_none_or(|p| p.contains(row.outside))
+            && self.fixed.is_none_or(|fixed| fixed == row.fixed)
+    }
+}
+
+/// A mapping (RFC 6146 3.1: an entry of the binding information base).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingRow {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Address of the inside host.
+    pub inside: Ipv6Addr,
+    /// Its port or identifier.
+    pub inside_port: u16,
+    /// The outside address.
+    pub outside: Ipv4Addr,
+    /// The port or identifier there.
+    pub outside_port: u16,
+    /// True if it is configured, and there whatever happens.
+    #[serde(rename = "static")]
+    pub fixed: bool,
+    /// Sessions that use it.
+    pub sessions: u32,
+}
+
+/// Some mappings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingPage {
+    /// The mappings.
+    pub mappings: Vec<MappingRow>,
+    /// The cursor of the next page; nothing at the end.
+    pub next: Option<u64>,
+}
+
+/// How much of a pool address is in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The tenant that it belongs to; nothing if it is shared.
+    pub tenant: Option<String>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Ports or identifiers that are taken or resting.
+    pub in_use: u32,
+    /// How many there are to give out.
+    pub of: u32,
+}
+
+/// Which subscribers are asked for. What is not given matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriberQuery {
+    /// With hosts in this prefix, or a prefix around it.
+    pub source: Option<Prefix6>,
+    /// The tenant of this name.
+    pub tenant: Option<String>,
+    /// The most rows to give, 1 to [`SUBSCRIBERS_PAGE`].
+    pub limit: usize,
+}
+
+/// The most subscribers of one answer.
+pub const SUBSCRIBERS_PAGE: usize = 65_536;
+
+impl SubscriberQuery {
+    /// True if a row is asked for.
+    #[must_use]
+    pub fn matches(&self, row: &SubscriberRow) -> bool {
+        self.source.is_none_or(|p| p.overlaps(row.prefix))
+            && (self.tenant.is_none() || self.tenant == row.name)
+    }
+}
+
+/// A subscriber, and what it has at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberRow {
+    /// The tenant's name; nothing for a subscriber without one.
+    pub name: Option<String>,
+    /// Its hosts; of a tenant with several prefixes the first.
+    pub prefix: Prefix6,
+    /// The pool address that it keeps, once it has one.
+    pub address: Option<Ipv4Addr>,
+    /// Sessions.
+    pub sessions: u32,
+    /// Ports and identifiers that its mappings have.
+    pub ports: ProtocolPorts,
+    /// Ports of each protocol that it gets whatever others have taken.
+    pub promised: u32,
+    /// Its blocks of ports.
+    pub blocks: Vec<BlockRow>,
+    /// What it was refused since it was first seen.
+    pub refused: RefusedRow,
+}
+
+/// Ports by protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtocolPorts {
+    /// UDP.
+    pub udp: u32,
+    /// TCP.
+    pub tcp: u32,
+    /// ICMP identifiers.
+    pub icmp: u32,
+}
+
+/// A block of ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockRow {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its first port.
+    pub first: u16,
+    /// Its last port.
+    pub last: u16,
+    /// Ports and identifiers of it that mappings have, of all protocols together.
+    pub in_use: u32,
+}
+
+/// What a subscriber was refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// Mappings: it had all the ports that it may have, or none was free.
+    pub ports: u64,
+    /// Sessions: it had as many as it may have.
+    pub sessions: u64,
+    /// Sessions: it opened them too fast.
+    pub rate: u64,
+}
+
+/// Some subscribers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberPage {
+    /// The subscribers.
+    pub subscribers: Vec<SubscriberRow>,
+    /// True if there are more.
+    pub more: bool,
 }
 
 /// A neighbour.

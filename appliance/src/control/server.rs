@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | GET /v1/ready | 200 once the gateway forwards |
 //! | GET /v1/sessions | a page of sessions; `protocol`, `source`, `remote`, `outside`, `cursor`, `limit` |
+//! | GET /v1/mappings | a page of mappings; `protocol`, `source`, `outside`, `static`, `cursor`, `limit` |
+//! | GET /v1/pool | how much of each pool address and protocol is in use |
+//! | GET /v1/subscribers | subscribers with what they have; `source`, `tenant`, `limit` |
 //! | GET /v1/neighbors | all neighbours |
 //! | GET /v1/counters | all counters, per worker and in total |
 //! | GET /v1/ports | all ports |
@@ -13,7 +16,10 @@
 //! Every answer is a JSON object. An error has `error` with the text; a refused reload also has
 //! `needs_restart` (409) or `errors` (422). 503: the gateway is starting or stopping.
 
-use super::introspect::{Introspect, PAGE, PlanReport, Protocol, SessionQuery, counter_rows};
+use super::introspect::{
+    Introspect, MappingQuery, PAGE, PlanReport, Protocol, SUBSCRIBERS_PAGE, SessionQuery, SubscriberQuery,
+    counter_rows,
+};
 use super::state::{self, ReloadRefused, State};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
@@ -36,6 +42,9 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
     let app = Router::new()
         .route("/v1/ready", get(ready))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/mappings", get(mappings))
+        .route("/v1/pool", get(pool))
+        .route("/v1/subscribers", get(subscribers))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/counters", get(counters))
         .route("/v1/ports", get(ports))
@@ -112,12 +121,18 @@ struct SessionParameters {
     limit: Option<usize>,
 }
 
+/// The limit of a page of at most `most` rows.
+fn limit(wanted: Option<usize>, most: usize) -> Result<usize, String> {
+    let limit = wanted.unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 || limit > most {
+        return Err(format!("limit={limit}: 1 to {most} are allowed"));
+    }
+    Ok(limit)
+}
+
 impl SessionParameters {
     fn query(self) -> Result<SessionQuery, String> {
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if limit == 0 || limit > PAGE {
-            return Err(format!("limit={limit}: 1 to {PAGE} are allowed"));
-        }
+        let limit = limit(self.limit, PAGE)?;
         Ok(SessionQuery {
             protocol: self.protocol,
             source: self.source.as_deref().map(super::client::prefix6).transpose()?,
@@ -138,6 +153,75 @@ async fn sessions(
         Err(e) => return refuse(StatusCode::BAD_REQUEST, e),
     };
     answer(ask(&state, move |g| json!(g.sessions(&query))).await)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MappingParameters {
+    protocol: Option<Protocol>,
+    source: Option<String>,
+    outside: Option<String>,
+    #[serde(rename = "static")]
+    fixed: Option<bool>,
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+impl MappingParameters {
+    fn query(self) -> Result<MappingQuery, String> {
+        Ok(MappingQuery {
+            protocol: self.protocol,
+            source: self.source.as_deref().map(super::client::prefix6).transpose()?,
+            outside: self.outside.as_deref().map(super::client::prefix4).transpose()?,
+            fixed: self.fixed,
+            cursor: self.cursor.unwrap_or(0),
+            limit: limit(self.limit, PAGE)?,
+        })
+    }
+}
+
+async fn mappings(
+    Shared(state): Shared<Arc<State>>,
+    parameters: Result<Query<MappingParameters>, QueryRejection>,
+) -> Response {
+    let query = match parameters.map_err(|e| e.body_text()).and_then(|Query(p)| p.query()) {
+        Ok(query) => query,
+        Err(e) => return refuse(StatusCode::BAD_REQUEST, e),
+    };
+    answer(ask(&state, move |g| json!(g.mappings(&query))).await)
+}
+
+async fn pool(Shared(state): Shared<Arc<State>>) -> Response {
+    answer(ask(&state, |g| json!({ "pool": g.pool() })).await)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscriberParameters {
+    source: Option<String>,
+    tenant: Option<String>,
+    limit: Option<usize>,
+}
+
+impl SubscriberParameters {
+    fn query(self) -> Result<SubscriberQuery, String> {
+        Ok(SubscriberQuery {
+            source: self.source.as_deref().map(super::client::prefix6).transpose()?,
+            tenant: self.tenant,
+            limit: limit(self.limit, SUBSCRIBERS_PAGE)?,
+        })
+    }
+}
+
+async fn subscribers(
+    Shared(state): Shared<Arc<State>>,
+    parameters: Result<Query<SubscriberParameters>, QueryRejection>,
+) -> Response {
+    let query = match parameters.map_err(|e| e.body_text()).and_then(|Query(p)| p.query()) {
+        Ok(query) => query,
+        Err(e) => return refuse(StatusCode::BAD_REQUEST, e),
+    };
+    answer(ask(&state, move |g| json!(g.subscribers(&query))).await)
 }
 
 async fn neighbors(Shared(state): Shared<Arc<State>>) -> Response {

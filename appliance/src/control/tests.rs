@@ -1,7 +1,7 @@
 //! Control as a whole: a fake gateway behind a real socket, and the real client.
 
 use super::client::{Client, ClientError};
-use super::introspect::{CounterRow, NeighborRow, ReloadError, SessionPage};
+use super::introspect::{CounterRow, MappingPage, NeighborRow, ReloadError, SessionPage};
 use super::*;
 use crate::config::Name;
 use crate::testing::{FakeGateway, TempDir};
@@ -204,6 +204,25 @@ fn sessions_are_filtered_and_come_in_pages() {
 }
 
 #[test]
+fn mappings_are_filtered_and_come_in_pages() {
+    let rig = Rig::with(FakeGateway::new(250), "");
+    let page = |query: &str| -> MappingPage {
+        serde_json::from_value(rig.get(&format!("/v1/mappings{query}"))).unwrap()
+    };
+    let all = page("");
+    assert_eq!((all.mappings.len(), all.next), (100, Some(100)));
+    assert_eq!(page("?cursor=200&limit=1000").mappings.len(), 50);
+    let fixed = page("?static=true");
+    assert_eq!((fixed.mappings.len(), fixed.mappings[0].fixed), (1, true));
+    assert_eq!(page("?static=false").mappings.len(), 99);
+    for bad in ["?static=yes", "?limit=0", "?remote=192.0.2.1", "?source=192.0.2.1"] {
+        let (status, body) = Rig::refused(rig.client().get(&format!("/v1/mappings{bad}")));
+        assert_eq!((status, body["error"].is_string()), (400, true), "{bad}");
+    }
+    assert_eq!(rig.get("/v1/pool")["pool"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn what_is_no_request_is_refused_with_a_reason() {
     let rig = Rig::new();
     assert_eq!(Rig::refused(rig.client().get("/v2/sessions")).0, 404);
@@ -230,7 +249,16 @@ fn before_a_gateway_is_attached_and_after_it_is_let_go_the_answer_is_503() {
     std::fs::write(dir.path().join("gw.toml"), Rig::text(&dir, "")).unwrap();
     let control = start(Rig::spec(&dir, &Arc::default())).unwrap();
     let client = Client::new(dir.path().join("gw.sock"));
-    for path in ["/v1/ready", "/v1/sessions", "/v1/neighbors", "/v1/counters", "/v1/ports", "/v1/plan"] {
+    for path in [
+        "/v1/ready",
+        "/v1/sessions",
+        "/v1/mappings",
+        "/v1/pool",
+        "/v1/neighbors",
+        "/v1/counters",
+        "/v1/ports",
+        "/v1/plan",
+    ] {
         let (status, body) = Rig::refused(client.get(path));
         assert_eq!(
             (status, body["error"].as_str()),

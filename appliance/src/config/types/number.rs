@@ -64,6 +64,24 @@ numbers! {
     /// A number of events a second, 1 to 1,000,000.
     PerSecond(u32, 1..=1_000_000, "a number a second, 1 to 1000000").get;
 
+    /// Octets of the largest TCP segment, 216 to 9560.
+    SegmentOctets(u16, 216..=9560, "octets of a TCP segment, 216 to 9560").octets;
+
+    /// A number of ports of one protocol, 1 to 65,535.
+    Ports(u16, 1..=65_535, "a number of ports, 1 to 65535").get;
+
+    /// A number of ports of one protocol that may be none, 0 to 65,535.
+    PortsMin(u16, 0..=65_535, "a number of ports, 0 to 65535").get;
+
+    /// A number of sessions at once, 0 to 1,000,000.
+    Burst(u32, 0..=1_000_000, "a number of sessions, 0 to 1000000").get;
+
+    /// A number of subscribers, 1 to 16,777,216.
+    SubscriberEntries(u32, 1..=1 << 24, "a number of subscribers, 1 to 16777216").get;
+
+    /// The length of an IPv6 prefix that subscribers have, 1 to 128.
+    SubscriberLength(u8, 1..=128, "the length of an IPv6 prefix, 1 to 128").bits;
+
     /// Number of a CPU core, 0 to 1023.
     Core(u16, 0..=1023, "the number of a CPU core, 0 to 1023").number;
 
@@ -103,7 +121,11 @@ literals!(
     PerSecond(u32),
     Domain(u32),
     Messages(u32),
-    PacketOctets(u16)
+    PacketOctets(u16),
+    PortsMin(u16),
+    Burst(u32),
+    SubscriberEntries(u32),
+    SubscriberLength(u8)
 );
 
 impl Mtu {
