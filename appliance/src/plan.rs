@@ -255,6 +255,7 @@ fn nat64(
         timeouts: Timeouts {
             udp: t.udp.duration(),
             tcp_established: t.tcp_established.duration(),
+            tcp_opening: t.tcp_transitory.duration(),
             tcp_transitory: t.tcp_transitory.duration(),
             tcp_incoming_syn: t.tcp_incoming_syn.duration(),
             icmp: t.icmp.duration(),
