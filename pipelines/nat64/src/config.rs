@@ -25,6 +25,7 @@ pub enum Filtering {
     #[default]
     EndpointIndependent,
     /// Only remote addresses that the inside host sent to through the mapping, from any port of theirs.
+    /// Takes one session slot more for each mapping and remote address.
     AddressDependent,
     /// Only remote addresses and ports that the inside host sent to through the mapping.
     AddressAndPortDependent,
