@@ -32,6 +32,7 @@ pub enum Filtering {
     #[default]
     EndpointIndependent,
     /// Only remote addresses that the inside host sent to through the mapping, from any port of theirs.
+    /// Takes one session slot more for each mapping and remote address.
     AddressDependent,
     /// Only remote addresses and ports that the inside host sent to through the mapping.
     AddressAndPortDependent,
@@ -139,7 +140,10 @@ pub struct Timeouts {
     pub udp: Duration,
     /// TCP that is open on both sides. RFC 5382 5 (REQ-5): two hours and four minutes at least.
     pub tcp_established: Duration,
-    /// TCP that is opening or closing. RFC 5382 5 (REQ-5): four minutes at least.
+    /// TCP that only one side has opened (RFC 7857 2.1: apart from the next, and it may be less than four
+    /// minutes).
+    pub tcp_opening: Duration,
+    /// TCP that is closing, was reset, or is being probed. RFC 5382 5 (REQ-5): four minutes at least.
     pub tcp_transitory: Duration,
     /// How long a SYN from outside that fits no session waits (RFC 6146 4: TCP_INCOMING_SYN).
     pub tcp_incoming_syn: Duration,
@@ -155,6 +159,7 @@ impl Default for Timeouts {
         Self {
             udp: Duration::from_secs(300),
             tcp_established: Duration::from_secs(7440),
+            tcp_opening: Duration::from_secs(240),
             tcp_transitory: Duration::from_secs(240),
             tcp_incoming_syn: Duration::from_secs(6),
             icmp: Duration::from_secs(60),
@@ -277,6 +282,7 @@ pub enum ConfigError {
 pub(crate) struct Ticks {
     pub(crate) udp: u32,
     pub(crate) tcp_established: u32,
+    pub(crate) tcp_opening: u32,
     pub(crate) tcp_transitory: u32,
     pub(crate) tcp_incoming_syn: u32,
     pub(crate) icmp: u32,
@@ -338,6 +344,7 @@ impl Config {
         let ticks = Ticks {
             udp: ticks("udp", t.udp)?,
             tcp_established: ticks("tcp-established", t.tcp_established)?,
+            tcp_opening: ticks("tcp-opening", t.tcp_opening)?,
             tcp_transitory: ticks("tcp-transitory", t.tcp_transitory)?,
             tcp_incoming_syn: ticks("tcp-incoming-syn", t.tcp_incoming_syn)?,
             icmp: ticks("icmp", t.icmp)?,
@@ -436,6 +443,7 @@ mod tests {
         let t = Config::new(good()).unwrap().ticks;
         let s = |ticks: u32| u64::from(ticks) * TICK_MICROS / 1_000_000;
         assert_eq!((s(t.udp), s(t.tcp_established), s(t.tcp_transitory)), (300, 7440, 240));
+        assert_eq!(s(t.tcp_opening), 240);
         assert_eq!((s(t.tcp_incoming_syn), s(t.icmp)), (6, 60));
     }
 

@@ -158,8 +158,8 @@ fn rfc5382_4_2_req_2_all_valid_sequences_pass() {
 /// RFC 7857 2.1: four minutes by default, less if configured.
 #[test]
 fn rfc7857_2_1_a_half_open_connection_lives_as_long_as_configured() {
-    for (transitory, want) in [(Timeouts::default().tcp_transitory, 240), (s(10), 10)] {
-        let timeouts = Timeouts { tcp_transitory: transitory, ..Timeouts::default() };
+    for (transitory, want) in [(Timeouts::default().tcp_opening, 240), (s(10), 10)] {
+        let timeouts = Timeouts { tcp_opening: transitory, ..Timeouts::default() };
         let mut g = Gateway::with(Options { timeouts, ..options() });
         g.open(&syn(VM1, 5000, SERVER6, 80));
         g.pass(s(want - 1));

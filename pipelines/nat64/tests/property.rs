@@ -1,16 +1,14 @@
-//! Random packets against the oracle, hostile frames, and random sequences against a model.
+//! Random packets against the oracle, and hostile frames. Random sequences are in `model.rs`.
 
 mod common;
 
-use causeway_core::{DropReason, Duration, Frame, HeapFrame, Packet, Verdict};
-use causeway_nat64::rfc6146::tcp_fsm::{Event, Lifetime, Side, State};
-use causeway_nat64::{Options, Timeouts};
+use causeway_core::{DropReason, Frame, HeapFrame, Packet, Verdict};
+use causeway_nat64::Options;
 use causeway_testkit::mutate::{hostile, samples};
 use causeway_testkit::nat64_oracle::{self, Flow};
 use causeway_testkit::{Ip6, check_packet, describe, fragments4, fragments6, ip4, ip6, reassemble, tcp};
 use common::*;
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const PREFIXES: [&str; 6] = [
@@ -445,173 +443,4 @@ fn one_verdict(g: &mut Gateway, octets: &[u8], six: bool) {
         assert_eq!(b[0] >> 4, if six { 4 } else { 6 });
     }
     let _ = ctx.outbox.drain().count();
-}
-
-/// What happens in a sequence.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A packet from inside: host, port, destination; for TCP the control bits.
-    Out { host: u8, port: u8, to: u8, tcp: bool, flags: u8 },
-    /// A packet from outside to the mapping of this host and port, if there is one.
-    In { host: u8, port: u8, from: u8, tcp: bool, flags: u8 },
-    /// Seconds pass.
-    Pass(u16),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let flags = prop_oneof![Just(0x02u8), Just(0x12), Just(0x10), Just(0x11), Just(0x04), Just(0x18)];
-    prop_oneof![
-        5 => (0u8..2, 0u8..3, 0u8..3, any::<bool>(), flags.clone())
-            .prop_map(|(host, port, to, tcp, flags)| Step::Out { host, port, to, tcp, flags }),
-        5 => (0u8..2, 0u8..3, 0u8..3, any::<bool>(), flags)
-            .prop_map(|(host, port, from, tcp, flags)| Step::In { host, port, from, tcp, flags }),
-        2 => (1u16..400).prop_map(Step::Pass),
-    ]
-}
-
-/// A session of the model: when it was last renewed, and the state of TCP.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    seen: u64,
-    state: Option<State>,
-}
-
-/// Host, port, and whether it is TCP.
-type Inside = (u8, u8, bool);
-/// Pool address and port, and the sessions by remote.
-type Mapped = ((Ipv4Addr, u16), HashMap<u8, Open>);
-
-#[derive(Debug, Default)]
-struct Model {
-    now: u64,
-    mappings: HashMap<Inside, Mapped>,
-}
-
-impl Model {
-    /// The stage sweeps after every pass.
-    fn pass(&mut self, s: u64) {
-        self.now += s;
-        for ((_, _, _), (_, sessions)) in &mut self.mappings {
-            sessions.retain(|_, o| {
-                let life = match o.state.map(State::lifetime) {
-                    None => 300,
-                    Some(Lifetime::Transitory) => 240,
-                    Some(Lifetime::Established) => 1000,
-                };
-                if o.state == Some(State::Established) && self.now - o.seen > life {
-                    // It is probed, and has the time of TRANS.
-                    *o = Open { seen: self.now, state: Some(State::Trans) };
-                    return true;
-                }
-                self.now - o.seen <= life
-            });
-        }
-        self.mappings.retain(|_, (_, sessions)| !sessions.is_empty());
-    }
-
-    /// Advances a session; opens it if it may be. True if the packet passes.
-    fn packet(
-        &mut self,
-        key: (u8, u8, bool),
-        remote: u8,
-        side: Side,
-        flags: u8,
-        out: Option<(Ipv4Addr, u16)>,
-    ) {
-        let now = self.now;
-        let event = Event::of(side, flags);
-        let entry = self.mappings.get_mut(&key);
-        match entry.and_then(|(_, s)| s.get_mut(&remote)) {
-            Some(o) => match o.state {
-                Some(state) => {
-                    let step = state.on(event);
-                    o.state = Some(step.next);
-                    if step.renew {
-                        o.seen = now;
-                    }
-                }
-                None => {
-                    if side == Side::V6 {
-                        o.seen = now;
-                    }
-                }
-            },
-            None => {
-                let state = if key.2 { State::open(event) } else { None };
-                if (!key.2 || state.is_some()) && (out.is_some() || self.mappings.contains_key(&key)) {
-                    let sessions =
-                        &mut self.mappings.entry(key).or_insert_with(|| (out.unwrap(), HashMap::new())).1;
-                    sessions.insert(remote, Open { seen: now, state });
-                }
-            }
-        }
-    }
-}
-
-fn segment(src: u16, dst: u16, flags: u8) -> causeway_testkit::Tcp {
-    let t = tcp(src, dst);
-    let t = if flags & 0x02 != 0 { t.syn() } else { t };
-    let t = if flags & 0x10 != 0 { t.ack(1) } else { t };
-    let t = if flags & 0x01 != 0 { t.fin() } else { t };
-    if flags & 0x04 != 0 { t.rst() } else { t }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn random_sequences_follow_the_model(steps in proptest::collection::vec(step(), 1..80)) {
-        let timeouts = Timeouts { tcp_established: Duration::from_secs(1000), ..Timeouts::default() };
-        let mut g = Gateway::with(Options { timeouts, hold_down: Duration::ZERO, ..options() });
-        let mut m = Model::default();
-        let hosts = [VM1, VM2];
-        let remotes = ["198.51.100.10", "198.51.100.11", "198.51.100.99"];
-        for s in steps {
-            match s {
-                Step::Pass(s) => {
-                    g.pass(Duration::from_secs(u64::from(s)));
-                    m.pass(u64::from(s));
-                }
-                Step::Out { host, port, to, tcp: is_tcp, flags } => {
-                    let key = (host, port, is_tcp);
-                    let dst = g.nat.config().prefixes().get(0).unwrap().embed(v4(remotes[usize::from(to)]));
-                    let b = ip6(hosts[usize::from(host)], dst);
-                    let src_port = 4000 + u16::from(port);
-                    let p = if is_tcp { b.tcp(&segment(src_port, 53, flags)) } else { b.udp(src_port, 53, b"x") };
-                    let known = m.mappings.get(&key).map(|(out, _)| *out);
-                    let stray = is_tcp && State::open(Event::of(Side::V6, flags)).is_none();
-                    match g.six(&p) {
-                        Fate::Sent(b, _) => {
-                            check_packet(&b).map_err(TestCaseError::fail)?;
-                            let got = (Ipv4Addr::new(b[12], b[13], b[14], b[15]), u16::from_be_bytes([b[20], b[21]]));
-                            prop_assert!(known.is_none_or(|k| k == got), "the mapping changed");
-                            prop_assert!(known.is_some() || !stray);
-                            m.packet(key, to, Side::V6, flags, Some(got));
-                        }
-                        other => {
-                            prop_assert!(known.is_none() && stray, "{other:?}");
-                            prop_assert_eq!(other.dropped(), DropReason::Nat64NoSession);
-                        }
-                    }
-                }
-                Step::In { host, port, from, tcp: is_tcp, flags } => {
-                    let key = (host, port, is_tcp);
-                    let Some((out, _)) = m.mappings.get(&key) else { continue };
-                    let b = ip4(remotes[usize::from(from)], out.0);
-                    let p = if is_tcp { b.tcp(&segment(53, out.1, flags)) } else { b.udp(53, out.1, b"y") };
-                    let got = g.four(&p).sent();
-                    check_packet(&got).map_err(TestCaseError::fail)?;
-                    prop_assert_eq!(&got[24..40], &v6(hosts[usize::from(host)]).octets()[..]);
-                    prop_assert_eq!(u16::from_be_bytes([got[42], got[43]]), 4000 + u16::from(port));
-                    m.packet(key, from, Side::V4, flags, None);
-                }
-            }
-            let sessions: usize = m.mappings.values().map(|(_, s)| s.len()).sum();
-            prop_assert_eq!((g.sessions(), g.mappings()), (sessions, m.mappings.len()));
-            let in_use: u32 = g.nat.pool().usage().map(|u| u.in_use).sum();
-            prop_assert_eq!(in_use as usize, m.mappings.len(), "as many ports as mappings");
-            let outs: std::collections::HashSet<_> = m.mappings.iter().map(|(k, (o, _))| (k.2, *o)).collect();
-            prop_assert_eq!(outs.len(), m.mappings.len(), "no two mappings look the same");
-        }
-    }
 }

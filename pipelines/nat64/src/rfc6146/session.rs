@@ -3,7 +3,7 @@
 //! | protocol | renewed by | lives |
 //! | --- | --- | --- |
 //! | UDP | packets from inside (RFC 4787 4.3, REQ-6) | `udp` |
-//! | TCP | what the state machine says | `tcp_established` or `tcp_transitory` |
+//! | TCP | what the state machine says | `tcp_opening`, `tcp_established` or `tcp_transitory` |
 //! | ICMP | queries and replies from inside (RFC 5508 3.2) | `icmp` |
 //!
 //! ICMP errors never renew one and never end one (RFC 5508 4.3, REQ-6; RFC 4787 9, REQ-12; RFC 5382 7.3,
@@ -65,6 +65,7 @@ fn state_of(ctl: Ctl) -> State {
 pub(crate) fn lifetime(protocol: u8, ctl: Ctl, ticks: &Ticks) -> u32 {
     match protocol {
         PROTO_TCP => match state_of(ctl).lifetime() {
+            Lifetime::Opening => ticks.tcp_opening,
             Lifetime::Transitory => ticks.tcp_transitory,
             Lifetime::Established => ticks.tcp_established,
         },
