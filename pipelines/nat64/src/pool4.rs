@@ -139,7 +139,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Pool4 {
     config: Arc<Config>,
-    /// Each prefix with the place of its first address in `places`, and its set.
+    /// Each prefix with the place of its first address in `places`, and its set; in the order of addresses.
     prefixes: Vec<(Prefix4, usize, u8)>,
     /// First and last addresses, in order.
     ranges: Vec<(u32, u32)>,
@@ -147,7 +147,7 @@ pub struct Pool4 {
     /// By number; those that do not exist are empty.
     sets: Vec<Set>,
     mode: Mode,
-    statics: Vec<Arc<StaticPort>>,
+    static_ports: Vec<Arc<StaticPort>>,
     key: RandomState,
     first_port: u16,
     last_port: u16,
@@ -215,6 +215,7 @@ impl Pool4 {
             }
             sets[number] = Set { first, count: places.len() - first };
         }
+        prefixes.sort();
         let hold_micros = u64::try_from(o.hold_down.as_micros()).unwrap_or(u64::MAX);
         let turns_each = PROTOCOLS.len() + places.iter().map(|p| p.blocks.len()).max().unwrap_or(0);
         let turns = u64::try_from(places.len() * turns_each).unwrap_or(u64::MAX).max(1);
@@ -230,7 +231,7 @@ impl Pool4 {
             places,
             sets,
             mode,
-            statics: Vec::new(),
+            static_ports: Vec::new(),
             key: before.map_or_else(RandomState::new, |b| b.key.clone()),
             first_port: o.first_port,
             last_port: o.last_port,
@@ -247,13 +248,13 @@ impl Pool4 {
             next_turn: AtomicU64::new(0),
             turn: AtomicU64::new(0),
         };
-        pool.statics = pool.static_ports(before);
+        pool.static_ports = pool.take_static_ports(before);
         pool.prepare_accounts(before);
         pool
     }
 
     /// The ports of the pool that static mappings have, in order.
-    fn static_ports(&self, before: Option<&Self>) -> Vec<Arc<StaticPort>> {
+    fn take_static_ports(&self, before: Option<&Self>) -> Vec<Arc<StaticPort>> {
         let mappings = &self.config.options().static_mappings;
         let mut list: Vec<Arc<StaticPort>> = mappings
             .iter()
@@ -263,7 +264,7 @@ impl Pool4 {
                 let port = m.outside.1;
                 let same =
                     |s: &&Arc<StaticPort>| Arc::ptr_eq(&s.address, address) && (s.set, s.port) == (set, port);
-                Some(before.and_then(|b| b.statics.iter().find(same)).map_or_else(
+                Some(before.and_then(|b| b.static_ports.iter().find(same)).map_or_else(
                     || {
                         // If a mapping has it now, it stays taken when that ends.
                         address.ports[set].take(port);
@@ -279,7 +280,7 @@ impl Pool4 {
 
     /// True if a static mapping has this port of the pool.
     fn is_static(&self, address: u32, set: usize, port: u16) -> bool {
-        self.statics.binary_search_by_key(&(address, set, port), |s| s.key()).is_ok()
+        self.static_ports.binary_search_by_key(&(address, set, port), |s| s.key()).is_ok()
     }
 
     /// True if `a` is in the pool, of all or of a tenant.
@@ -300,7 +301,7 @@ impl Pool4 {
     #[must_use]
     pub(crate) fn serves(&self, host: Ipv6Addr, a: Ipv4Addr, port: u16) -> bool {
         let set = self.config.who().owner(host).set;
-        if !self.prefixes.iter().any(|(p, _, s)| p.contains(a) && *s == set) {
+        if self.prefix(a).is_none_or(|(_, _, s)| *s != set) {
             return false;
         }
         match self.calculated(set) {
@@ -324,8 +325,13 @@ impl Pool4 {
         if self.sets.len() == 1 { SHARED } else { self.config.who().owner(host).set }
     }
 
+    fn prefix(&self, a: Ipv4Addr) -> Option<&(Prefix4, usize, u8)> {
+        let next = self.prefixes.partition_point(|(p, ..)| p.address() <= a);
+        next.checked_sub(1).and_then(|n| self.prefixes.get(n)).filter(|(p, ..)| p.contains(a))
+    }
+
     fn place(&self, a: Ipv4Addr) -> Option<usize> {
-        let (p, base, _) = self.prefixes.iter().find(|(p, ..)| p.contains(a))?;
+        let (p, base, _) = self.prefix(a)?;
         usize::try_from(a.to_bits() - p.address().to_bits()).ok().map(|n| base + n)
     }
 
@@ -421,7 +427,7 @@ impl Pool4 {
         }
         // RFC 6888 3, REQ-8 b: a port that is the same subscriber's for ever need not rest.
         let calculated = matches!(self.mode, Mode::Deterministic(_))
-            && self.prefixes.iter().any(|(p, _, s)| *s == SHARED && p.contains(a));
+            && self.prefix(a).is_some_and(|(_, _, s)| *s == SHARED);
         if rest && !calculated {
             place.shared.ports[set].free_held(port);
         } else {
@@ -523,13 +529,11 @@ impl Place {
     }
 }
 
-/// First and last addresses of the prefixes, in order, neighbours in one.
+/// First and last addresses of prefixes in order, neighbours in one.
 fn ranges(prefixes: &[(Prefix4, usize, u8)]) -> Vec<(u32, u32)> {
-    let mut all: Vec<(u32, u32)> =
-        prefixes.iter().map(|(p, ..)| (p.address().to_bits(), p.last().to_bits())).collect();
-    all.sort_unstable();
     let mut list: Vec<(u32, u32)> = Vec::new();
-    for (first, last) in all {
+    for (p, ..) in prefixes {
+        let (first, last) = (p.address().to_bits(), p.last().to_bits());
         match list.last_mut() {
             Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
             _ => list.push((first, last)),

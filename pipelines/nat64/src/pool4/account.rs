@@ -127,9 +127,6 @@ impl Pool4 {
                 }
                 if let Some(e) = book.entry(id) {
                     let mut s = e.lock();
-                    if by_blocks_missing(&s, self.by_blocks()) {
-                        s.blocks = Some(Box::default());
-                    }
                     if t.limits.ports_min > 0 {
                         self.settle_in(&mut s, owner, &t.limits);
                     }
@@ -486,11 +483,6 @@ impl Pool4 {
         s.resting[kind][0] += u32::from(room);
         room
     }
-}
-
-/// True if a state lacks what blocks need.
-fn by_blocks_missing(s: &State, by_blocks: bool) -> bool {
-    by_blocks && s.blocks.is_none()
 }
 
 impl Set {
