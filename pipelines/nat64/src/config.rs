@@ -99,7 +99,8 @@ pub struct Subscribers {
     /// Subscribers with a name.
     pub tenants: Vec<Tenant>,
     /// Subscribers without a name that have mappings at the same time, at most (tenants have places of
-    /// their own). 1 to 2^24. What a running pool has stays: a change needs a restart.
+    /// their own). 1 to 2^24. Each takes some 320 octets, and 400 more where blocks are given. What a
+    /// running pool has stays: a change needs a restart.
     pub capacity: u32,
 }
 
@@ -357,6 +358,12 @@ impl Config {
     #[must_use]
     pub fn in_pool(&self, a: Ipv4Addr) -> bool {
         self.who.in_pool(a)
+    }
+
+    /// All pool prefixes, those that all share first and then those of tenants: what the gateway has to
+    /// take packets for.
+    pub fn pools(&self) -> impl Iterator<Item = Prefix4> + '_ {
+        self.who.pools().iter().flat_map(|(_, pool)| pool).copied()
     }
 
     /// Whose hosts are whose.
