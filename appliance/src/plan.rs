@@ -101,16 +101,6 @@ impl Plan {
     /// What contradicts what; see [`PlanError`].
     pub fn build(config: &Config, ports: &[PortFacts], before: Option<&Self>) -> Result<Self, PlanError> {
         let generation = before.map_or(1, |b| b.generation + 1);
-        let interfaces = interfaces(config, ports)?;
-        let (six, four) = routes(config, &interfaces);
-        let routes = Routes::build(&interfaces, &six, &four)?;
-        let (prefixes, pool) = config.nat64.as_ref().map_or_else(Default::default, |n| {
-            (n.prefixes.iter().map(|p| p.prefix()).collect(), n.pool.clone())
-        });
-        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, pool);
-        let neighbor = neighbor(config);
-        neighbor.check()?;
-        let forward = Arc::new(forward(config, &interfaces)?);
         let nat64 = match &config.nat64 {
             None => None,
             Some(n) => {
@@ -121,6 +111,24 @@ impl Plan {
                 Some(Nat64Plan { config, pool: Arc::new(pool) })
             }
         };
+        let addresses: Vec<Prefix4> =
+            nat64.as_ref().map_or_else(Vec::new, |n: &Nat64Plan| n.config.addresses().collect());
+        let interfaces = interfaces(config, ports, &addresses)?;
+        let (six, four) = routes(config, &interfaces);
+        let routes = Routes::build(&interfaces, &six, &four)?;
+        let prefixes: Vec<Prefix6> =
+            config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
+        // RFC 7915 5.6: a more specific route leads past NAT64.
+        let native = six
+            .iter()
+            .map(|r| r.prefix)
+            .filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
+        let native = native.collect();
+        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, addresses)
+            .with_native(native);
+        let neighbor = neighbor(config);
+        neighbor.check()?;
+        let forward = Arc::new(forward(config, &interfaces)?);
         let icmp = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());
         Ok(Self { generation, interfaces, routes, classifier, neighbor, forward, nat64, icmp })
     }
@@ -132,8 +140,8 @@ impl Plan {
     }
 }
 
-fn interfaces(config: &Config, ports: &[PortFacts]) -> Result<Interfaces, PlanError> {
-    let pool: Vec<Prefix4> = config.nat64.as_ref().map_or_else(Vec::new, |n| n.pool.clone());
+/// The interfaces; uplinks answer ARP for `addresses`, those that NAT64 translates.
+fn interfaces(config: &Config, ports: &[PortFacts], addresses: &[Prefix4]) -> Result<Interfaces, PlanError> {
     let list = config.networks.iter().map(|network| {
         let name = network.name.as_str().to_owned();
         let port = ports.iter().position(|p| p.name == network.port.as_str());
@@ -157,7 +165,7 @@ fn interfaces(config: &Config, ports: &[PortFacts]) -> Result<Interfaces, PlanEr
             addrs6: network.addresses6.iter().map(|own| (own.address, own.prefix)).collect(),
             addrs4: network.addresses4.iter().map(|own| (own.address, own.prefix)).collect(),
             service6: Vec::new(),
-            proxy4: if network.role == Role::Uplink { pool.clone() } else { Vec::new() },
+            proxy4: if network.role == Role::Uplink { addresses.to_vec() } else { Vec::new() },
             sources6: network.sources.clone(),
         })
     });

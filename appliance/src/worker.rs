@@ -207,6 +207,7 @@ fn nat64<F: Frame>(plan: &Plan) -> Option<Nat64<F>> {
 
 /// Who judges which flows. A flow whose function is no longer configured ends.
 struct Judge<'a> {
+    guard: &'a Guard<'a>,
     nat64: Option<Expiry<'a>>,
     forward: causeway_forward::Expiry<'a>,
 }
@@ -221,8 +222,9 @@ impl Sweeper for Judge<'_> {
 
     fn session_ended(&mut self, session: &Session<'_>) {
         self.forward.session_ended(session);
-        if let Some(n) = &mut self.nat64 {
-            n.session_ended(session);
+        match &mut self.nat64 {
+            Some(n) => n.session_ended(session),
+            None => causeway_nat64::forget(self.guard, session, self),
         }
     }
 
@@ -676,7 +678,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     fn originated(&mut self, mut packet: Packet<Q::Frame>) {
         if packet.meta.ethertype == ethernet::ETHERTYPE_IPV6
             && let (Some(stage), Ok(ip)) = (&mut self.stages.nat64, Ipv6Repr::parse(packet.bytes()))
-            && stage.config().prefixes().contains(ip.dst)
+            && self.plan.classifier.translates(ip.dst)
         {
             (packet.meta.protocol, packet.meta.l4) = (ip.next_header, ipv6::HEADER as u16);
             let mut verdict = [Verdict::Consume];
@@ -717,17 +719,16 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
         *self.swept = self.now;
         let mut judge = Judge {
-            nat64: self.plan.nat64.as_ref().map(|n| Expiry {
-                config: &n.config,
-                pool: &n.pool,
-                counters: self.counters,
-                log: None,
-                now: self.now,
-            }),
+            guard: self.guard,
+            nat64: self.stages.nat64.as_ref().map(|n| n.expiry(self.guard, self.counters, self.now)),
             forward: causeway_forward::Expiry { config: &self.plan.forward, counters: self.counters },
         };
         let slots = u32::try_from(slots.min(SWEEP_AT_MOST)).unwrap_or(0);
         self.guard.sweep(slots, Tick::at(self.now), &mut judge);
+        let probes = judge.nat64.map(|n| n.probes).unwrap_or_default();
+        if let Some(stage) = &mut self.stages.nat64 {
+            stage.send_probes(&mut ctx!(self), &probes);
+        }
     }
 
     /// Hands this poll's events to control.

@@ -129,6 +129,14 @@ listed! {
         Nat64NoBib = "nat64-no-bib",
         /// NAT64: the mapping's filter does not let this remote address in (RFC 6146 3.5).
         Nat64Filtered = "nat64-filtered",
+        /// NAT64: a SYN from outside that waited for one from inside in vain (RFC 6146 3.5.2.2).
+        Nat64SynTimeout = "nat64-syn-timeout",
+        /// NAT64: a SYN from outside that waited until the connection was opened from inside (RFC 5382 REQ-4).
+        Nat64SynMet = "nat64-syn-met",
+        /// NAT64: a SYN from outside whose first copy waits already.
+        Nat64SynAgain = "nat64-syn-again",
+        /// NAT64: a SYN from outside for which there was no room to wait.
+        Nat64SynFull = "nat64-syn-full",
         /// NAT64: no free port in the pool.
         Nat64PoolFull = "nat64-pool-full",
         /// NAT64: the subscriber has all the ports that it may have (RFC 6888 3, REQ-4).
@@ -157,13 +165,13 @@ listed! {
         Nat64FragmentFull = "nat64-fragment-full",
         /// NAT64: the transport header is cut or contradicts itself.
         Nat64BadTransport = "nat64-bad-transport",
-        /// NAT64: the transport checksum is wrong where a new one has to be made from it.
+        /// NAT64: the checksum of an ICMP error is wrong, or that of the IPv4 header inside it.
         Nat64BadChecksum = "nat64-bad-checksum",
         /// NAT64: a UDP checksum of zero over IPv6 (RFC 8200 8.1).
         Nat64ZeroChecksum = "nat64-zero-checksum",
         /// NAT64: an IPv4 destination under the prefix that must not be reached through it.
         Nat64BadDestination = "nat64-bad-destination",
-        /// NAT64: an IPv4 source that the prefix must not stand for (RFC 6052 3.1).
+        /// NAT64: a source that nobody has, or that the prefix must not stand for (RFC 6052 3.1).
         Nat64BadSource = "nat64-bad-source",
         /// NAT64: a TCP segment that no session has and that is no SYN (RFC 6146 3.5.2).
         Nat64NoSession = "nat64-no-session",
@@ -227,6 +235,16 @@ listed! {
         Nat64MappingsCreated = "nat64-mappings-created",
         /// NAT64 mappings that ended.
         Nat64MappingsEnded = "nat64-mappings-ended",
+        /// Remote addresses that were let in to a NAT64 mapping (address-dependent filtering, RFC 6146 3.5).
+        Nat64PermissionsCreated = "nat64-permissions-created",
+        /// Remote addresses that are no longer let in to a NAT64 mapping.
+        Nat64PermissionsEnded = "nat64-permissions-ended",
+        /// SYNs from outside that were stored to wait for one from inside (RFC 6146 3.5.2.2).
+        Nat64SynsStored = "nat64-syns-stored",
+        /// TCP connections opened from both sides at once while a SYN from outside waited.
+        Nat64SimultaneousOpens = "nat64-simultaneous-opens",
+        /// Probes to hosts whose TCP connection was idle for its whole time (RFC 6146 3.5.2.2).
+        Nat64Probes = "nat64-probes",
         /// ICMP and ICMPv6 errors sent.
         IcmpErrorsSent = "icmp-errors-sent",
         /// ICMP and ICMPv6 errors not sent because of their rate limit.

@@ -413,7 +413,9 @@ struct Lpm {
     default: u32,
     /// All prefixes but that of length 0 as mask, bits and hop, longest first; empty if there are more
     /// than [`FEW`]. Most gateways have a handful, and then comparing is quicker than hashing.
-    few: Box<[(u128, u128, u32)]>,
+    few: Box<[(u128, u128, Hop)]>,
+    /// The hop of `default`, if there is one.
+    default_hop: Option<Hop>,
     /// One for each length in use but 0, shortest first.
     levels: Box<[Level]>,
     hops: Box<[Hop]>,
@@ -425,7 +427,14 @@ const FEW: usize = 4;
 
 impl Default for Lpm {
     fn default() -> Self {
-        Self { default: NONE, few: Box::default(), levels: Box::default(), hops: Box::default(), prefixes: 0 }
+        Self {
+            default: NONE,
+            few: Box::default(),
+            default_hop: None,
+            levels: Box::default(),
+            hops: Box::default(),
+            prefixes: 0,
+        }
     }
 }
 
@@ -509,20 +518,30 @@ impl Lpm {
             }
         }
         let levels = masks.iter().zip(&entries).map(|(mask, e)| Level::new(*mask, e)).collect();
-        let mut few: Vec<(u128, u128, u32)> = Vec::new();
+        let mut few: Vec<(u128, u128, Hop)> = Vec::new();
         if numbered.len() <= FEW {
-            few.extend(numbered.iter().map(|((len, bits), hop)| (u128::MAX << (128 - len), *bits, *hop)));
+            let hop = |n: u32| hops.get(n as usize).copied();
+            few.extend(
+                numbered
+                    .iter()
+                    .filter_map(|((len, bits), n)| hop(*n).map(|hop| (u128::MAX << (128 - len), *bits, hop))),
+            );
             few.sort_unstable_by_key(|(mask, ..)| std::cmp::Reverse(*mask));
         }
-        Self { default, few: few.into(), levels, hops: hops.into(), prefixes: table.len() }
+        let default_hop = hops.get(default as usize).copied();
+        Self { default, few: few.into(), default_hop, levels, hops: hops.into(), prefixes: table.len() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn lookup(&self, bits: u128) -> Option<Hop> {
-        if !self.few.is_empty() {
-            let found = self.few.iter().find(|(mask, prefix, _)| bits & mask == *prefix);
-            return self.hops.get(found.map_or(self.default, |(.., hop)| *hop) as usize).copied();
+        if self.few.is_empty() {
+            return self.lookup_in_levels(bits);
         }
+        let found = self.few.iter().find(|(mask, prefix, _)| bits & mask == *prefix);
+        found.map_or(self.default_hop, |(.., hop)| Some(*hop))
+    }
+
+    fn lookup_in_levels(&self, bits: u128) -> Option<Hop> {
         let mut best = self.default;
         let mut levels = &self.levels[..];
         while let Some(level) = levels.get(levels.len() / 2) {

@@ -44,6 +44,17 @@ const TAG: u64 = u64::MAX << 42;
 /// What a lookup compares.
 const SEEN: u64 = TAG | STATE;
 
+/// How many bits of an octet are set. The processors that we compile for need not count bits themselves.
+const ONES: [u8; 256] = {
+    let mut ones = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        ones[i] = (i as u8).count_ones() as u8;
+        i += 1;
+    }
+    ones
+};
+
 /// Which key of an entry a word stands for. Part of the tag, so that the two never meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -65,16 +76,19 @@ unsafe impl Zeroed for Bucket {
 }
 
 impl Bucket {
-    /// Bit `i` is set if word `i` is a member with the wanted tag. Only a hint: [`Bucket::slot`] reads
-    /// the word again, and properly.
+    /// Bit `i` is set if the upper half of word `i`, as far as `mask` goes, is `want`. The words are read
+    /// one after the other as far as other threads can tell, each whole, and not before what the program
+    /// did before with a `SeqCst` exchange.
     #[inline(always)]
     #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
-    pub(crate) fn candidates(&self, probe: &Probe) -> u32 {
+    fn upper(&self, mask: u32, want: u32) -> u32 {
         use std::arch::x86_64::__m128i;
         let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
         // SAFETY: reads the 64 octets of `self`, which are aligned to 64, and nothing else. Other threads
         // may write the words meanwhile: the processor reads each aligned word whole, and to the language
-        // this is a read by assembly, which may race with atomic writes as an atomic read may.
+        // this is a read by assembly, which may race with atomic writes as an atomic read may. Neither the
+        // compiler (the block is not `pure`) nor the processor (an exchange is a full barrier) takes it
+        // before an exchange that stands before it.
         unsafe {
             std::arch::asm!(
                 "movdqa {a}, [{p}]",
@@ -90,25 +104,46 @@ impl Bucket {
             );
         }
         // SAFETY: SSE2 is part of every x86-64 processor.
-        unsafe { upper_halves([a, b, c, d], (probe.want >> 32) as u32) }
+        unsafe { upper_halves([a, b, c, d], mask, want) }
     }
 
-    /// Bit `i` is set if word `i` is a member with the wanted tag.
+    /// Bit `i` is set if the upper half of word `i`, as far as `mask` goes, is `want`.
     #[inline(always)]
     #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
-    pub(crate) fn candidates(&self, probe: &Probe) -> u32 {
-        self.candidates_portable(probe)
+    fn upper(&self, mask: u32, want: u32) -> u32 {
+        self.upper_portable(mask, want)
     }
 
-    /// As [`Bucket::candidates`], on any processor.
+    /// As [`Bucket::upper`], on any processor.
     #[inline(always)]
     #[cfg(any(test, not(all(target_arch = "x86_64", not(any(loom, miri))))))]
-    fn candidates_portable(&self, probe: &Probe) -> u32 {
-        let mut mask = 0;
+    fn upper_portable(&self, mask: u32, want: u32) -> u32 {
+        let mut found = 0;
         for (i, w) in self.0.iter().enumerate() {
-            mask |= u32::from((w.load(Ordering::Acquire) ^ probe.want) & SEEN == 0) << i;
+            found |= u32::from((w.load(Ordering::SeqCst) >> 32) as u32 & mask == want) << i;
         }
-        mask
+        found
+    }
+
+    /// Bit `i` is set if word `i` is a member with the wanted tag. Only a hint: [`Bucket::slot`] reads
+    /// the word again, and properly.
+    #[inline(always)]
+    pub(crate) fn candidates(&self, probe: &Probe) -> u32 {
+        self.upper((SEEN >> 32) as u32, (probe.want >> 32) as u32)
+    }
+
+    /// Bit `i` is set if word `i` has the wanted tag, in whatever state, and is not empty.
+    #[inline(always)]
+    fn tagged(&self, probe: &Probe) -> u32 {
+        let same = self.upper((TAG >> 32) as u32, (probe.want >> 32) as u32 & (TAG >> 32) as u32);
+        // An empty word looks like tag 0.
+        if probe.want & TAG == 0 { same & !self.empty() } else { same }
+    }
+
+    /// Bit `i` is set if word `i` is empty: every other word has a state.
+    #[inline(always)]
+    fn empty(&self) -> u32 {
+        self.upper(u32::MAX, 0)
     }
 
     /// The slot of the lowest candidate, if it is still one.
@@ -125,25 +160,26 @@ impl Bucket {
         if mask == 0 { None } else { self.slot(mask.trailing_zeros(), probe) }
     }
 
+    #[inline(always)]
     fn used(&self) -> u32 {
-        self.0.iter().map(|w| u32::from(w.load(Ordering::Relaxed) != 0)).sum()
+        WORDS as u32 - u32::from(ONES[self.empty() as usize % ONES.len()])
     }
 }
 
-/// Bit `i` is set if tag and state in the upper half of word `i` of eight are those of `want`.
+/// Bit `i` is set if the upper half of word `i` of eight, as far as `mask` goes, is `want`.
 #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
 #[target_feature(enable = "sse2")]
 #[inline]
-fn upper_halves(words: [std::arch::x86_64::__m128i; 4], want: u32) -> u32 {
+fn upper_halves(words: [std::arch::x86_64::__m128i; 4], mask: u32, want: u32) -> u32 {
     use std::arch::x86_64::{
         _mm_and_si128, _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_epi8,
         _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi32, _mm_shuffle_ps,
     };
-    let seen = _mm_set1_epi32(((SEEN >> 32) as u32).cast_signed());
+    let mask = _mm_set1_epi32(mask.cast_signed());
     let want = _mm_set1_epi32(want.cast_signed());
     let [low, high] = [[words[0], words[1]], [words[2], words[3]]].map(|[x, y]| {
         let upper = _mm_shuffle_ps::<0b11_01_11_01>(_mm_castsi128_ps(x), _mm_castsi128_ps(y));
-        _mm_cmpeq_epi32(_mm_and_si128(_mm_castps_si128(upper), seen), want)
+        _mm_cmpeq_epi32(_mm_and_si128(_mm_castps_si128(upper), mask), want)
     });
     let words = _mm_packs_epi32(low, high);
     _mm_movemask_epi8(_mm_packs_epi16(words, words)).cast_unsigned() & 0xff
@@ -321,11 +357,14 @@ impl Index {
                 // Counted before the word can be seen, so that no reader passes the stash by.
                 self.stashed.fetch_add(1, Ordering::SeqCst);
             }
-            for (i, w) in self.buckets[bucket as usize].0.iter().enumerate() {
-                if w.load(Ordering::Relaxed) == 0
-                    && w.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-                {
-                    return Some(u64::from(bucket) * WORDS as u64 + i as u64);
+            let into = &self.buckets[bucket as usize];
+            let mut empty = into.empty();
+            while empty != 0 {
+                let i = empty.trailing_zeros();
+                empty &= empty - 1;
+                let w = &into.0[i as usize % WORDS];
+                if w.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                    return Some(u64::from(bucket) * WORDS as u64 + u64::from(i));
                 }
             }
             if stash {
@@ -374,8 +413,10 @@ impl Index {
         // down, a later inserter there will see the own word.
         let looked = if self.stashed.load(Ordering::SeqCst) == 0 { &all[..2] } else { &all[..] };
         for &bucket in looked {
-            for i in 0..WORDS {
-                let position = u64::from(bucket) * WORDS as u64 + i as u64;
+            let mut tagged = self.buckets[bucket as usize].tagged(p);
+            while tagged != 0 {
+                let position = u64::from(bucket) * WORDS as u64 + u64::from(tagged.trailing_zeros());
+                tagged &= tagged - 1;
                 if position != own {
                     self.face(p, own, position, judge)?;
                 }
@@ -474,7 +515,18 @@ mod tests {
                 AtomicU64::new(tag << 42 | state << 32 | rest & !(TAG | STATE))
             }));
             let p = probe(0, tag, Side::Inside);
-            prop_assert_eq!(b.candidates(&p), b.candidates_portable(&p));
+            for (mask, want) in [
+                ((SEEN >> 32) as u32, (p.want >> 32) as u32),
+                ((TAG >> 32) as u32, ((p.want & TAG) >> 32) as u32),
+                (u32::MAX, 0),
+            ] {
+                prop_assert_eq!(b.upper(mask, want), b.upper_portable(mask, want));
+            }
+            for (i, w) in b.0.iter().enumerate() {
+                let w = w.load(Ordering::Relaxed);
+                prop_assert_eq!(b.empty() >> i & 1 == 1, w >> 32 == 0);
+                prop_assert_eq!(b.tagged(&p) >> i & 1 == 1, (w ^ p.want) & TAG == 0 && w >> 32 != 0);
+            }
             for (i, (t, state, rest)) in words.iter().enumerate() {
                 let wanted = *t == u64::from(tag) && *state == 2;
                 prop_assert_eq!(b.candidates(&p) >> i & 1 == 1, wanted);

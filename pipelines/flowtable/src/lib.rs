@@ -45,6 +45,7 @@
 //! What is not here: what states mean and when flows expire (the functions judge, see [`Sweeper`]),
 //! which port to take ([`PortSource`], [`ports::PortBitmap`]), and the clock.
 
+mod ahead;
 mod create;
 mod epoch;
 mod guard;

@@ -11,6 +11,7 @@
 //!
 //! Ports are picked from a random start (RFC 6056 3.3.1); the caller brings the randomness.
 
+use crate::prefetch::prefetch_read_at;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, total_order};
 use std::ops::RangeInclusive;
 
@@ -61,6 +62,14 @@ impl Default for PortBitmap {
     }
 }
 
+/// The port that a search begins at; the range is not empty.
+#[inline(always)]
+fn start(random: u64, range: &RangeInclusive<u16>) -> u32 {
+    let (lo, hi) = (u32::from(*range.start()), u32::from(*range.end()));
+    let n = u64::from(hi.saturating_sub(lo)) + 1;
+    lo + (((random >> 32) * n) >> 32) as u32
+}
+
 fn zeros(n: usize) -> Box<[AtomicU64]> {
     (0..n).map(|_| AtomicU64::new(0)).collect()
 }
@@ -89,8 +98,7 @@ impl PortBitmap {
         if lo > hi {
             return None;
         }
-        let n = hi - lo + 1;
-        let start = lo + (((random >> 32) * u64::from(n)) >> 32) as u32;
+        let start = start(random, &range);
         let turn = random as u32;
         let want = parity.map_or(u64::MAX, Parity::mask);
         let (first, last) = (word_of(lo), word_of(hi));
@@ -116,6 +124,12 @@ impl PortBitmap {
         None
     }
 
+    /// Brings close the word that [`PortBitmap::alloc`] with the same arguments begins at.
+    #[inline]
+    pub fn expect(&self, random: u64, range: &RangeInclusive<u16>) {
+        prefetch_read_at(&self.used, word_of(start(random, range)));
+    }
+
     /// Takes exactly `port`; false if it is taken already. For static mappings.
     pub fn take(&self, port: u16) -> bool {
         let (w, bit) = place(port);
@@ -126,6 +140,16 @@ impl PortBitmap {
         self.in_use.fetch_add(1, Ordering::Relaxed);
         self.note_full(w, before | bit);
         true
+    }
+
+    /// Makes exactly `port` taken, whether it is free, rests, or is taken already. For static mappings that
+    /// the flow table has already.
+    pub fn claim(&self, port: u16) {
+        let (w, bit) = place(port);
+        for set in &self.cooling {
+            set[w].fetch_and(!bit, Ordering::SeqCst);
+        }
+        self.take(port);
     }
 
     /// Gives a port back at once. Returns false if it was not taken.

@@ -7,11 +7,13 @@ pub use subscribers::{MAX_BLOCKS, MAX_SUBSCRIBERS, SubscriberError};
 
 use crate::deterministic::Deterministic;
 use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
+use crate::rfc6146::statics::Statics;
 use crate::rfc7915::Policy;
 use crate::subscriber::Who;
 use causeway_core::{Duration, Prefix4, Prefix6};
 use causeway_flowtable::TICK_MICROS;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The most pool addresses of one gateway. Each takes 74 KiB for its port sets.
@@ -111,7 +113,7 @@ impl Default for Subscribers {
     }
 }
 
-/// A mapping that is always there (RFC 6888 4, REQ-9; RFC 6146 3.1: statically configured).
+/// A mapping that is always there (RFC 6146 3.1: configured by hand).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaticMapping {
     /// TCP or UDP, by protocol number.
@@ -181,7 +183,7 @@ pub struct Options {
     pub filtering: Filtering,
     /// How long sessions may be idle.
     pub timeouts: Timeouts,
-    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: 120 s). Zero: not at all.
+    /// How long a port rests before somebody else gets it (RFC 6888 3, REQ-8: 120 s). Zero: not at all.
     pub hold_down: Duration,
     /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2).
     pub keep_parity: bool,
@@ -258,6 +260,15 @@ pub enum ConfigError {
     /// The largest segment is out of range.
     #[error("the largest segment is {0}; allowed is 216 to 9560 octets")]
     ClampMss(u16),
+    /// A static mapping is none that can be.
+    #[error(
+        "the static mapping {0:?} cannot be: protocol 6 or 17, ports from 1, a unicast IPv4 address, and \
+         an IPv6 host that is not under a NAT64 prefix are allowed"
+    )]
+    Static(StaticMapping),
+    /// Two static mappings have the same outside or the same inside.
+    #[error("the static mappings {0:?} and {1:?} have the same outside or the same inside")]
+    StaticTwice(StaticMapping, StaticMapping),
     /// The address for ICMP errors is no unicast address.
     #[error("{0} cannot be the source of ICMP errors")]
     IcmpSource(Ipv4Addr),
@@ -284,6 +295,7 @@ pub struct Config {
     pub(crate) ticks: Ticks,
     who: Who,
     deterministic: Option<Deterministic>,
+    pub(crate) statics: Arc<Statics>,
 }
 
 impl Config {
@@ -338,7 +350,8 @@ impl Config {
         subscribers::check(&options)?;
         let deterministic = Deterministic::new(&options)?;
         let who = Who::new(&options, before)?;
-        Ok(Self { options, prefixes, ticks, who, deterministic })
+        let statics = Arc::new(Statics::new(&options.static_mappings, &prefixes, &who)?);
+        Ok(Self { options, prefixes, ticks, who, deterministic, statics })
     }
 
     /// What it was made from.
@@ -353,17 +366,19 @@ impl Config {
         &self.prefixes
     }
 
-    /// True if `a` is a pool address, of all or of a tenant.
+    /// True if `a` is a pool address, of all or of a tenant, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn in_pool(&self, a: Ipv4Addr) -> bool {
-        self.who.in_pool(a)
+        self.who.in_pool(a) || self.statics.has_address(a)
     }
 
-    /// All pool prefixes, those that all share first and then those of tenants: what the gateway has to
-    /// take packets for.
-    pub fn pools(&self) -> impl Iterator<Item = Prefix4> + '_ {
-        self.who.pools().iter().flat_map(|(_, pool)| pool).copied()
+    /// Every IPv4 address that is translated: the pools, of all and of tenants, and outside addresses of
+    /// static mappings that are in no pool prefix.
+    pub fn addresses(&self) -> impl Iterator<Item = Prefix4> + '_ {
+        // 32 bits are a prefix length.
+        let more = self.statics.addresses().iter().filter_map(|a| Prefix4::new(*a, 32));
+        self.who.pools().iter().flat_map(|(_, pool)| pool).copied().chain(more)
     }
 
     /// Whose hosts are whose.

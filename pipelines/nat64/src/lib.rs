@@ -33,7 +33,8 @@ pub use config::{
 pub use deterministic::Deterministic;
 pub use log::{Log, LogEvent, LogRecord};
 pub use pool4::{Pool4, Usage};
-pub use rfc6146::session::{Expiry, describe};
+pub use rfc6146::permission::{forget, is_permission};
+pub use rfc6146::session::{Expiry, PROBES, Probe, describe};
 pub use rfc7915::{ClassPolicy, DfPolicy, Policy, UdpZero};
 pub use stage::Nat64;
 pub use subscriber::{BlockUsage, MAX_TENANT_POOLS, MAX_TENANTS, Refused, SubscriberUsage};

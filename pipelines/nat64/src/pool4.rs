@@ -19,6 +19,8 @@ mod blocks;
 
 use crate::config::{Allocation, Config, Limits, blocks_within};
 use crate::deterministic::Deterministic;
+use crate::rfc6146::statics::Statics;
+use crate::rfc6146::syn::Flows;
 use crate::subscriber::book::{Book, KINDS, Pinned};
 use crate::subscriber::{SHARED, SubscriberUsage, limited};
 use causeway_core::{Instant, Prefix4, Prefix6};
@@ -28,7 +30,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) use account::{Admitted, Note};
 
@@ -74,6 +76,13 @@ struct Set {
     count: usize,
 }
 
+/// The address where a search begins, by its place within its set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home {
+    set: Set,
+    at: usize,
+}
+
 /// How ports are given out.
 #[derive(Debug)]
 enum Mode {
@@ -96,14 +105,16 @@ struct Known {
     entry: Option<Pinned>,
 }
 
-/// A port that a static mapping has, and that is therefore never given out. The last pool that has it gives
-/// it back.
+/// A port that a static mapping has, and that is therefore never given out. If the mapping was never made,
+/// the last pool that has it gives it back.
 #[derive(Debug)]
 struct StaticPort {
     address: Arc<Address>,
     set: usize,
     port: u16,
     held: bool,
+    /// Its mapping was made: then the end of that gives the port back.
+    made: AtomicBool,
 }
 
 impl StaticPort {
@@ -114,6 +125,9 @@ impl StaticPort {
 
 impl Drop for StaticPort {
     fn drop(&mut self) {
+        if self.made.load(Ordering::Acquire) {
+            return;
+        }
         if self.held {
             self.address.ports[self.set].free_held(self.port);
         } else {
@@ -147,6 +161,7 @@ pub struct Pool4 {
     /// By number; those that do not exist are empty.
     sets: Vec<Set>,
     mode: Mode,
+    /// Ports of the pool that static mappings have, in order.
     static_ports: Vec<Arc<StaticPort>>,
     key: RandomState,
     first_port: u16,
@@ -170,6 +185,12 @@ pub struct Pool4 {
     /// When the next turn is due, and which set has it.
     next_turn: AtomicU64,
     turn: AtomicU64,
+    /// Flows whose SYN from outside waits for the one from inside.
+    syns: Arc<Flows>,
+    /// The static mappings.
+    statics: Arc<Statics>,
+    /// All of them are there.
+    statics_made: AtomicBool,
 }
 
 impl Pool4 {
@@ -226,7 +247,7 @@ impl Pool4 {
             .or_else(|| accounting.then(|| Book::new(subscribers.capacity)));
         let mut pool = Self {
             config: Arc::new(config.clone()),
-            ranges: ranges(&prefixes),
+            ranges: ranges(&prefixes, config.statics.addresses()),
             prefixes,
             places,
             sets,
@@ -247,14 +268,17 @@ impl Pool4 {
             turns_each,
             next_turn: AtomicU64::new(0),
             turn: AtomicU64::new(0),
+            statics: Arc::clone(&config.statics),
+            statics_made: AtomicBool::new(config.statics.is_empty()),
+            syns: before.map_or_else(Arc::default, |b| Arc::clone(&b.syns)),
         };
-        pool.static_ports = pool.take_static_ports(before);
+        pool.static_ports = pool.ports_of_statics(before);
         pool.prepare_accounts(before);
         pool
     }
 
     /// The ports of the pool that static mappings have, in order.
-    fn take_static_ports(&self, before: Option<&Self>) -> Vec<Arc<StaticPort>> {
+    fn ports_of_statics(&self, before: Option<&Self>) -> Vec<Arc<StaticPort>> {
         let mappings = &self.config.options().static_mappings;
         let mut list: Vec<Arc<StaticPort>> = mappings
             .iter()
@@ -266,9 +290,16 @@ impl Pool4 {
                     |s: &&Arc<StaticPort>| Arc::ptr_eq(&s.address, address) && (s.set, s.port) == (set, port);
                 Some(before.and_then(|b| b.static_ports.iter().find(same)).map_or_else(
                     || {
-                        // If a mapping has it now, it stays taken when that ends.
-                        address.ports[set].take(port);
-                        Arc::new(StaticPort { address: Arc::clone(address), set, port, held: self.held })
+                        // Also if it rests; and if a mapping has it now, it stays taken when that ends.
+                        address.ports[set].claim(port);
+                        let made = AtomicBool::new(false);
+                        Arc::new(StaticPort {
+                            address: Arc::clone(address),
+                            set,
+                            port,
+                            held: self.held,
+                            made,
+                        })
                     },
                     Arc::clone,
                 ))
@@ -280,10 +311,42 @@ impl Pool4 {
 
     /// True if a static mapping has this port of the pool.
     fn is_static(&self, address: u32, set: usize, port: u16) -> bool {
-        self.static_ports.binary_search_by_key(&(address, set, port), |s| s.key()).is_ok()
+        self.static_port(address, set, port).is_some()
     }
 
-    /// True if `a` is in the pool, of all or of a tenant.
+    fn static_port(&self, address: u32, set: usize, port: u16) -> Option<&StaticPort> {
+        let at = self.static_ports.binary_search_by_key(&(address, set, port), |s| s.key()).ok()?;
+        self.static_ports.get(at).map(|s| &**s)
+    }
+
+    /// The static mappings.
+    pub(crate) fn statics(&self) -> &Statics {
+        &self.statics
+    }
+
+    /// Notes that a static mapping is there: its port comes back when the mapping ends.
+    pub(crate) fn static_is_made(&self, a: Ipv4Addr, port: u16, protocol: u8) {
+        if let Some(s) = index(protocol).and_then(|set| self.static_port(a.to_bits(), set, port)) {
+            s.made.store(true, Ordering::Release);
+        }
+    }
+
+    /// Notes whether all static mappings are there.
+    pub(crate) fn statics_are_made(&self, made: bool) {
+        self.statics_made.store(made, Ordering::Release);
+    }
+
+    /// True unless all static mappings are there.
+    pub(crate) fn statics_are_missing(&self) -> bool {
+        !self.statics_made.load(Ordering::Acquire)
+    }
+
+    /// Flows whose SYN from outside waits.
+    pub(crate) fn syns(&self) -> &Flows {
+        &self.syns
+    }
+
+    /// True if `a` is in the pool, of all or of a tenant, or the outside address of a static mapping.
     #[inline]
     #[must_use]
     pub fn contains(&self, a: Ipv4Addr) -> bool {
@@ -363,10 +426,42 @@ impl Pool4 {
             return self.give_calculated(d, &want);
         }
         let set = self.set(owner.set);
-        let home = self.hashed(owner.prefix, set);
+        self.take_near(&Home { set, at: self.hashed(owner.prefix, set) }, &want)
+    }
+
+    /// Where a host's subscriber is at home, if ports are given one by one and nobody is accounted: then
+    /// [`Pool4::allocate_near`] does what [`Pool4::allocate`] does. What it looks at first for a port of
+    /// this protocol is brought close.
+    pub(crate) fn near(&self, src6: Ipv6Addr, port: u16, protocol: u8, random: u64) -> Option<Home> {
+        if self.accounting || !matches!(self.mode, Mode::Single) {
+            return None;
+        }
+        let kind = index(protocol)?;
+        let owner = self.config.who().owner(src6);
+        let set = self.set(owner.set);
+        let at = self.hashed(owner.prefix, set);
+        let [range, _] = self.ranges(port);
+        self.places.get(set.first + at)?.shared.ports[kind].expect(random, &range);
+        Some(Home { set, at })
+    }
+
+    /// As [`Pool4::allocate`] for a host that is at home there.
+    pub(crate) fn allocate_near(
+        &self,
+        home: &Home,
+        src6: Ipv6Addr,
+        port: u16,
+        protocol: u8,
+        random: u64,
+    ) -> Option<(Ipv4Addr, u16)> {
+        self.take_near(home, &Want { kind: index(protocol)?, host: src6, port, random })
+    }
+
+    fn take_near(&self, home: &Home, want: &Want) -> Option<(Ipv4Addr, u16)> {
+        let set = home.set;
         (0..set.count.min(TRIES + 1)).find_map(|n| {
-            let place = self.places.get(set.first + (home + n) % set.count)?;
-            let port = self.take_any(&place.shared, &want)?;
+            let place = self.places.get(set.first + (home.at + n) % set.count)?;
+            let port = self.take_any(&place.shared, want)?;
             Some((Ipv4Addr::from_bits(place.shared.address), port))
         })
     }
@@ -529,11 +624,14 @@ impl Place {
     }
 }
 
-/// First and last addresses of prefixes in order, neighbours in one.
-fn ranges(prefixes: &[(Prefix4, usize, u8)]) -> Vec<(u32, u32)> {
+/// First and last addresses of the prefixes and of `more`, in order, neighbours in one.
+fn ranges(prefixes: &[(Prefix4, usize, u8)], more: &[Ipv4Addr]) -> Vec<(u32, u32)> {
+    let mut all: Vec<(u32, u32)> =
+        prefixes.iter().map(|(p, ..)| (p.address().to_bits(), p.last().to_bits())).collect();
+    all.extend(more.iter().map(|a| (a.to_bits(), a.to_bits())));
+    all.sort_unstable();
     let mut list: Vec<(u32, u32)> = Vec::new();
-    for (p, ..) in prefixes {
-        let (first, last) = (p.address().to_bits(), p.last().to_bits());
+    for (first, last) in all {
         match list.last_mut() {
             Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
             _ => list.push((first, last)),

@@ -245,6 +245,11 @@ impl Prefixes {
         self.list.get(usize::from(number))?.as_ref()
     }
 
+    /// The least number that a prefix has. There is always one.
+    pub(crate) fn first(&self) -> u8 {
+        (0u8..).zip(&self.list).find_map(|(n, p)| p.is_some().then_some(n)).unwrap_or(0)
+    }
+
     /// All of them, in the order of their numbers.
     pub fn all(&self) -> impl Iterator<Item = &Prefix> {
         self.list.iter().flatten()

@@ -7,7 +7,7 @@ use causeway_nat64::rfc6146::tcp_fsm::{Event, Lifetime, Side, State};
 use causeway_nat64::{Options, Timeouts};
 use causeway_testkit::mutate::{hostile, samples};
 use causeway_testkit::nat64_oracle::{self, Flow};
-use causeway_testkit::{Ip6, check_packet, describe, fragments4, ip4, ip6, reassemble, tcp};
+use causeway_testkit::{Ip6, check_packet, describe, fragments4, fragments6, ip4, ip6, reassemble, tcp};
 use common::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -85,6 +85,74 @@ fn chained(mut b: Ip6, chain: &[u8]) -> Ip6 {
         };
     }
     b
+}
+
+/// Somebody complains about a packet.
+#[derive(Debug, Clone)]
+struct Complaint {
+    protocol: u8,
+    data: Vec<u8>,
+    /// Octets of the upper layer that are repeated in the error, at most.
+    kept: usize,
+    class: u8,
+    hops: u8,
+    df: bool,
+    id: u32,
+    options: usize,
+    first_of_many: bool,
+    /// Type and code of the ICMP error, and of the ICMPv6 error.
+    four: (u8, u8),
+    six: (u8, u8),
+    word: u32,
+    extension: Option<Vec<u8>>,
+}
+
+impl Complaint {
+    /// The body of the error and, if it has an extension, the length before that in words.
+    fn body(&self, whole: &[u8], head: usize, word: usize) -> (Vec<u8>, u8) {
+        // Words are counted in one octet.
+        let mut b = whole[..whole.len().min(head + self.kept).min(1000)].to_vec();
+        let Some(extension) = &self.extension else { return (b, 0) };
+        b.resize(b.len().next_multiple_of(word).max(128), 0);
+        let words = u8::try_from(b.len() / word).unwrap();
+        b.extend(extension);
+        (b, words)
+    }
+}
+
+fn complaint() -> impl Strategy<Value = Complaint> {
+    let four =
+        prop_oneof![(Just(3u8), 0u8..17), (Just(11u8), 0u8..2), (Just(12u8), 0u8..4), (4u8..7, 0u8..2)];
+    let six =
+        prop_oneof![(Just(1u8), 0u8..8), (Just(2u8), Just(0u8)), (Just(3u8), 0u8..2), (Just(4u8), 0u8..4)];
+    let protocol = prop_oneof![Just(6u8), Just(17), Just(1)];
+    let octets = |n| proptest::collection::vec(any::<u8>(), 0..n);
+    let data = prop_oneof![octets(64), octets(1300)];
+    let packet = (protocol, data, 8usize..1300, any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>());
+    let objects = proptest::collection::vec(any::<[u8; 4]>(), 1..12).prop_map(|w| w.concat());
+    let kinds = (0usize..4, any::<bool>(), four, six, any::<u32>(), proptest::option::of(objects));
+    (packet, kinds).prop_map(
+        |(
+            (protocol, data, kept, class, hops, df, id),
+            (options, first_of_many, four, six, word, extension),
+        )| {
+            Complaint {
+                protocol,
+                data,
+                kept,
+                class,
+                hops,
+                df,
+                id,
+                options,
+                first_of_many,
+                four,
+                six,
+                word,
+                extension,
+            }
+        },
+    )
 }
 
 proptest! {
@@ -173,6 +241,110 @@ proptest! {
                 prop_assert!(p.len() + 28 > 1280);
             }
         }
+    }
+
+    #[test]
+    fn fragments_to_ipv4_equal_the_oracles_fragment_by_fragment(
+        n in 1600usize..4000, mtu in 1280usize..1500, protocol in prop_oneof![Just(6u8), Just(17)], id: u32, class: u8,
+        chain in proptest::collection::vec(0u8..4, 0..3),
+    ) {
+        let mut g = Gateway::lab();
+        let data: Vec<u8> = (0..n).map(|i| i as u8).collect();
+        let b = ip6(VM1, SERVER6).traffic_class(class);
+        let whole = if protocol == 17 { b.udp(4000, 53, &data) } else { b.tcp(&tcp(4000, 53).syn().payload(&data)) };
+        let (mut out, mut left) = (None, Vec::new());
+        for p in fragments6(&whole, mtu, id) {
+            // Extension headers before the Fragment header.
+            let offset = u16::from_be_bytes([p[42], p[43]]);
+            let p = chained(ip6(VM1, SERVER6).traffic_class(class), &chain)
+                .fragment(offset >> 3, offset & 1 == 1, id)
+                .raw(protocol, &p[48..]);
+            let got = g.six(&p).sent();
+            let out = *out.get_or_insert_with(|| {
+                (Ipv4Addr::new(got[12], got[13], got[14], got[15]), u16::from_be_bytes([got[20], got[21]]))
+            });
+            let f = flow(VM1, 4000, 53, out);
+            prop_assert_eq!(&got, &nat64_oracle::v6_to_v4(&p, &f, &choice(0)).unwrap());
+            left.push(got);
+        }
+        let whole = reassemble(&left).map_err(TestCaseError::fail)?;
+        check_packet(&whole).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&whole[whole.len() - n..], &data[..]);
+    }
+
+    /// Errors of every kind, about packets of every kind, whole, cut, fragmented, with options and extension
+    /// headers, with and without extensions behind them.
+    #[test]
+    fn every_error_equals_the_oracles(e in complaint()) {
+        let mut g = Gateway::lab();
+        let opening = match e.protocol {
+            17 => ip6(VM1, SERVER6).udp(4000, 53, b""),
+            6 => ip6(VM1, SERVER6).tcp(&tcp(4000, 53).syn()),
+            _ => ip6(VM1, SERVER6).echo_request(4000, 1, b""),
+        };
+        let out = g.open(&opening);
+        let f = flow(VM1, 4000, if e.protocol == 1 { 0 } else { 53 }, out);
+        let _ = g.rig.sent();
+
+        // About what the server got.
+        let options: &[u8] = [&[][..], &[1, 1, 1, 0], &[7, 7, 4, 0, 0, 0, 0, 0], &[148, 4, 0, 0]][e.options];
+        let b = ip4(out.0, SERVER).tos(e.class).ttl(e.hops).df(e.df).id(e.id as u16).options(options);
+        let upper = match e.protocol {
+            17 => ip4(out.0, SERVER).udp(out.1, 53, &e.data),
+            6 => ip4(out.0, SERVER).tcp(&tcp(out.1, 53).ack(1).payload(&e.data)),
+            _ => ip4(out.0, SERVER).echo_request(out.1, 1, &e.data),
+        };
+        let upper = &upper[20..];
+        let whole = match e.first_of_many && e.protocol != 1 {
+            true => b.df(false).fragment(0, true).raw(e.protocol, &upper[..upper.len() / 8 * 8]),
+            false => b.raw(e.protocol, upper),
+        };
+        let (kind, code) = e.four;
+        let (body, words) = e.body(&whole, 20 + options.len(), 4);
+        let mut word = e.word.to_be_bytes();
+        word[1] = words;
+        let p = ip4(SERVER, out.0).icmp(kind, code, word, &body);
+        match (g.four(&p), nat64_oracle::v4_to_v6(&p, &f, &choice(0))) {
+            (Fate::Sent(got, _), Some(want)) => {
+                prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+            }
+            (Fate::Dropped(DropReason::Nat64IcmpType), None) => {}
+            (got, want) => prop_assert!(false, "{:?}, not {:?}", got, want),
+        }
+
+        // About what the host got.
+        let b = ip6(SERVER6, VM1).traffic_class(e.class).hop_limit(e.hops);
+        let upper = match e.protocol {
+            17 => ip6(SERVER6, VM1).udp(53, 4000, &e.data),
+            6 => ip6(SERVER6, VM1).tcp(&tcp(53, 4000).ack(1).payload(&e.data)),
+            _ => ip6(SERVER6, VM1).echo_reply(4000, 1, &e.data),
+        };
+        let upper = &upper[40..];
+        let protocol = if e.protocol == 1 { 58 } else { e.protocol };
+        let (whole, head) = match e.first_of_many && e.protocol != 1 {
+            true => (b.fragment(0, true, e.id).raw(protocol, &upper[..upper.len() / 8 * 8]), 48),
+            false => (b.raw(protocol, upper), 40),
+        };
+        let (kind, code) = e.six;
+        let (body, words) = e.body(&whole, head, 8);
+        let mut word = e.word.to_be_bytes();
+        if matches!(kind, 1 | 3) {
+            word[0] = words;
+        }
+        // Of Packet Too Big and Parameter Problem the octets that are told are within reason.
+        if matches!(kind, 2 | 4) {
+            word = (e.word % if kind == 2 { 10_000 } else { 45 }).to_be_bytes();
+        }
+        let p = ip6(VM1, SERVER6).icmp(kind, code, word, &body);
+        match (g.six(&p), nat64_oracle::v6_to_v4(&p, &f, &choice(0))) {
+            (Fate::Sent(got, _), Some(_)) => {
+                let want = nat64_oracle::v6_to_v4(&p, &f, &choice(id_of(&got))).unwrap();
+                prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+            }
+            (Fate::Dropped(DropReason::Nat64IcmpType), None) => {}
+            (got, want) => prop_assert!(false, "{:?}, not {:?}", got, want),
+        }
+        prop_assert!(g.rig.sent().is_empty());
     }
 
     #[test]
@@ -326,6 +498,11 @@ impl Model {
                     Some(Lifetime::Transitory) => 240,
                     Some(Lifetime::Established) => 1000,
                 };
+                if o.state == Some(State::Established) && self.now - o.seen > life {
+                    // It is probed, and has the time of TRANS.
+                    *o = Open { seen: self.now, state: Some(State::Trans) };
+                    return true;
+                }
                 self.now - o.seen <= life
             });
         }

@@ -179,3 +179,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_claimed_port_is_taken_whether_it_was_free_rested_or_was_taken() {
+    let b = PortBitmap::new();
+    assert!(b.take(7) && b.take(8) && b.free_held(8));
+    for port in [7, 8, 9] {
+        b.claim(port);
+        assert!(b.is_taken(port));
+    }
+    assert_eq!(b.in_use(), 3);
+    // What rested does not come back under its new owner.
+    assert_eq!((b.rotate(), b.rotate()), (0, 0));
+    assert!(b.is_taken(8) && b.free(8) && !b.is_taken(8));
+}

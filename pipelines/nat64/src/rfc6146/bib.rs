@@ -7,11 +7,12 @@
 //! the same IPv6 address and port looks the same from IPv4, under whichever prefix it sends. The
 //! prefix that it was made under is noted, for sessions that begin outside.
 
-use crate::pool4::{Admitted, Note, Pool4};
-use causeway_core::DropReason;
+use crate::pool4::{Admitted, Home, Note, Pool4};
+use arrayvec::ArrayVec;
+use causeway_core::{BURST, DropReason};
 use causeway_flowtable::{
     Created, Guard, Lookup, MapInsideKey, MapOutsideKey, Mapping, MappingError, MappingRef, NewMapping,
-    PortSource,
+    OutsideKey, PortSource,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +23,8 @@ struct FromPool<'p> {
     wanted: &'p Wanted,
     random: u64,
     note: &'p Note<'p>,
+    /// Reserved before: given out first.
+    reserved: Option<(Ipv4Addr, u16)>,
     /// What was given last.
     given: Option<(Ipv4Addr, u16)>,
     /// Why nothing was.
@@ -40,6 +43,10 @@ impl FromPool<'_> {
 impl PortSource for FromPool<'_> {
     fn reserve(&mut self) -> Option<(u32, u16)> {
         self.conflict();
+        if let Some((a, port)) = self.reserved.take() {
+            self.given = Some((a, port));
+            return Some((a.to_bits(), port));
+        }
         let w = self.wanted;
         match self.pool.give(self.admitted, w.src6, w.port, w.protocol, self.random, self.note) {
             Ok((a, port)) => {
@@ -77,8 +84,87 @@ impl Wanted {
     }
 }
 
-fn key(pool: &Pool4, src6: Ipv6Addr, port: u16, protocol: u8) -> MapInsideKey {
+pub(crate) fn key(pool: &Pool4, src6: Ipv6Addr, port: u16, protocol: u8) -> MapInsideKey {
     MapInsideKey { src6: src6.to_bits(), port, protocol, pool: pool.set_of(src6) }
+}
+
+/// A mapping that is wanted, and what was found out about it before its turn.
+#[derive(Debug)]
+pub(crate) struct Ahead<'g> {
+    wanted: Wanted,
+    random: u64,
+    /// Nothing if nobody has looked yet.
+    found: Option<Lookup<Mapping<'g>>>,
+    /// Where the search for a port begins.
+    home: Option<Home>,
+    /// Reserved, but not used yet.
+    reserved: Option<(Ipv4Addr, u16)>,
+}
+
+impl Ahead<'_> {
+    /// Nothing is known. `random` is unpredictable.
+    pub(crate) const fn new(wanted: Wanted, random: u64) -> Self {
+        Self { wanted, random, found: None, home: None, reserved: None }
+    }
+
+    /// Gives back a port that was not needed.
+    #[inline]
+    pub(crate) fn give_back(&mut self, pool: &Pool4) {
+        if let Some((a, port)) = self.reserved.take() {
+            pool.release_unused(a, port, self.wanted.protocol);
+        }
+    }
+}
+
+/// Looks for the mappings of a burst.
+pub(crate) fn look_ahead<'g, 'a>(
+    guard: &'g Guard<'_>,
+    pool: &Pool4,
+    wanted: impl Iterator<Item = &'a mut Ahead<'g>>,
+) where
+    'g: 'a,
+{
+    let mut all: ArrayVec<&mut Ahead<'g>, BURST> = wanted.take(BURST).collect();
+    let keys: ArrayVec<MapInsideKey, BURST> = all.iter().map(|a| a.wanted.key(pool)).collect();
+    let mut found = [Lookup::Miss; BURST];
+    guard.lookup_mappings_inside(&keys, &mut found);
+    for (ahead, found) in all.iter_mut().zip(found) {
+        ahead.found = Some(found);
+        if matches!(found, Lookup::Miss) {
+            let Wanted { src6, port, protocol, .. } = ahead.wanted;
+            ahead.home = pool.near(src6, port, protocol, ahead.random);
+        }
+    }
+}
+
+/// Brings close what making a session to `remote4` and `remote_port` touches; reserves the port of a
+/// mapping that is missing for that, unless somebody is accounted for it. To be called some packets before
+/// its turn: `before` others come first. False if there was no port: one that a packet before this one
+/// turns out not to need may yet serve, so no later packet may reserve any until this one has had its turn.
+pub(crate) fn prepare(
+    guard: &Guard<'_>,
+    pool: &Pool4,
+    ahead: &mut Ahead<'_>,
+    remote4: u32,
+    remote_port: u16,
+    before: usize,
+) -> bool {
+    guard.expect_session_slot(before);
+    let Wanted { src6, port, protocol, .. } = ahead.wanted;
+    let (out4, out_port) = match ahead.found {
+        Some(Lookup::Hit(m)) => (m.out4(), m.out_port()),
+        Some(Lookup::Miss) => {
+            guard.expect_mapping_slot(before);
+            let Some(home) = &ahead.home else { return true };
+            ahead.reserved = pool.allocate_near(home, src6, port, protocol, ahead.random);
+            let Some((a, port)) = ahead.reserved else { return false };
+            guard.expect_mapping_outside(&MapOutsideKey { out4: a.to_bits(), port, protocol });
+            (a.to_bits(), port)
+        }
+        Some(Lookup::Building) | None => return true,
+    };
+    guard.expect_outside(&OutsideKey { out4, remote4, out_port, remote_port, protocol });
+    true
 }
 
 /// The host's mapping, made if there is none (RFC 6146 3.5.1.1). True if it was made.
@@ -88,13 +174,15 @@ fn key(pool: &Pool4, src6: Ipv6Addr, port: u16, protocol: u8) -> MapInsideKey {
 pub(crate) fn find_or_create<'g>(
     guard: &'g Guard<'_>,
     pool: &Pool4,
-    wanted: &Wanted,
-    random: u64,
+    ahead: &mut Ahead<'g>,
     note: &Note<'_>,
 ) -> Result<(MappingRef<'g>, bool), DropReason> {
+    let (wanted, random) = (&ahead.wanted, ahead.random);
     let key = wanted.key(pool);
     // A mapping whose last session ends at this moment cannot be held: then a new one is made.
-    match guard.lookup_mapping_inside(&key) {
+    match ahead.found.unwrap_or_else(|| guard.lookup_mapping_inside(&key)) {
+        // A static mapping is about to take its place.
+        Lookup::Hit(m) if pool.statics().in_the_way(&m) => return Err(DropReason::Nat64Building),
         Lookup::Hit(m) => {
             if let Some(held) = m.acquire() {
                 return allowed(pool, held, wanted, note).map(|m| (m, false));
@@ -102,6 +190,10 @@ pub(crate) fn find_or_create<'g>(
         }
         Lookup::Building => return Err(DropReason::Nat64Building),
         Lookup::Miss => {}
+    }
+    // It has a static one, which will be there in a moment.
+    if pool.statics().has_inside(wanted.src6, wanted.port, wanted.protocol) {
+        return Err(DropReason::Nat64Building);
     }
     let admitted = pool.admit(wanted.src6, note.now)?;
     let new = NewMapping {
@@ -113,10 +205,20 @@ pub(crate) fn find_or_create<'g>(
         pinned: false,
         aux: u32::from(wanted.prefix),
     };
-    let refused = DropReason::Nat64PoolFull;
-    let mut ports =
-        FromPool { pool, admitted: admitted.as_ref(), wanted, random, note, given: None, refused };
-    let reason = match guard.create_mapping(&new, &mut ports) {
+    let mut ports = FromPool {
+        pool,
+        admitted: admitted.as_ref(),
+        wanted,
+        random,
+        note,
+        reserved: ahead.reserved.take(),
+        given: None,
+        refused: DropReason::Nat64PoolFull,
+    };
+    let created = guard.create_mapping(&new, &mut ports);
+    // What was not asked for after all goes back when the packet's turn is over.
+    ahead.reserved = ports.reserved.take();
+    let reason = match created {
         Ok(Created::Fresh(m)) => return Ok((m, true)),
         Ok(Created::Existing(m)) => {
             give_back(pool, admitted.as_ref());

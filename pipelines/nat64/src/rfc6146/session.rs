@@ -6,14 +6,20 @@
 //! | TCP | what the state machine says | `tcp_established` or `tcp_transitory` |
 //! | ICMP | queries and replies from inside (RFC 5508 3.2) | `icmp` |
 //!
-//! ICMP errors never renew one (RFC 5508 4.2, REQ-5; RFC 4787 REQ-12).
+//! ICMP errors never renew one and never end one (RFC 5508 4.3, REQ-6; RFC 4787 9, REQ-12; RFC 5382 7.3,
+//! REQ-10).
+//!
+//! A TCP session that was idle for `tcp_established` is not ended at once: its host is probed, and it has
+//! `tcp_transitory` more (RFC 6146 3.5.2.2).
 
+use super::permission::{self, COUNTED};
 use super::tcp_fsm::{Event, Lifetime, Side, State};
-use crate::config::{Config, Ticks};
+use crate::config::{Config, Filtering, Ticks};
 use crate::log::Log;
 use crate::pool4::{Note, Pool4};
+use arrayvec::ArrayVec;
 use causeway_core::{Counter, Counters, Duration, Instant};
-use causeway_flowtable::{Ctl, Fate, Kind, Lifecycle, Mapping, Session, Sweeper, TICK_MICROS, Tick};
+use causeway_flowtable::{Ctl, Fate, Guard, Kind, Lifecycle, Mapping, Session, Sweeper, TICK_MICROS, Tick};
 use causeway_wire::l4::{PROTO_TCP, PROTO_UDP};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -87,6 +93,21 @@ pub fn describe(config: &Config, session: &Session<'_>) -> (&'static str, Durati
     (name, Duration::from_micros(u64::from(ticks) * TICK_MICROS))
 }
 
+/// The most probes that one sweep asks for. Sessions beyond that are probed in the next round.
+pub const PROBES: usize = 16;
+
+/// A TCP connection that has to show that it is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// The IPv6 host.
+    pub(crate) host6: u128,
+    pub(crate) host_port: u16,
+    pub(crate) remote4: u32,
+    pub(crate) remote_port: u16,
+    /// Number of the prefix.
+    pub(crate) prefix: u8,
+}
+
 /// Judges NAT64 sessions for the flow table's sweep, and gives ports back. Sessions of other kinds are
 /// kept: their functions judge them.
 #[derive(Debug)]
@@ -101,46 +122,105 @@ pub struct Expiry<'a> {
     pub log: Option<&'a Log>,
     /// Now.
     pub now: Instant,
+    /// The table that is swept.
+    pub guard: &'a Guard<'a>,
+    /// Connections to be probed, for [`Nat64::send_probes`](crate::Nat64::send_probes). Empty to begin with.
+    pub probes: ArrayVec<Probe, PROBES>,
 }
 
 impl Expiry<'_> {
-    /// True if a session of an older plan may go on: its prefix is still there, and its address is
-    /// one that its host may have.
+    /// True if a session of an older plan may go on: its prefix is still there, its address is one that its
+    /// host may have or its mapping is static, and it is in the way of no static mapping.
     fn allowed(&self, session: &Session<'_>) -> bool {
-        session.plan_generation() == self.config.options().generation
+        let present = session.plan_generation() == self.config.options().generation;
+        if present && !self.pool.statics_are_missing() {
+            return true;
+        }
+        let there = present
             || (self.config.prefixes().get(session.prefix()).is_some()
-                && self.pool.serves(
-                    Ipv6Addr::from_bits(session.src6()),
-                    Ipv4Addr::from_bits(session.out4()),
-                    session.out_port(),
-                ))
+                && (session.mapping().is_some_and(|m| self.pool.statics().is_one(&m))
+                    || self.pool.serves(
+                        Ipv6Addr::from_bits(session.src6()),
+                        Ipv4Addr::from_bits(session.out4()),
+                        session.out_port(),
+                    )));
+        there && !self.pool.statics().displace(session)
+    }
+
+    /// An established connection becomes transitory, and its host is asked. False if this is none; then it
+    /// ends.
+    #[cold]
+    fn probe(&mut self, session: &Session<'_>, ctl: Ctl, now: Tick) -> bool {
+        // RFC 6146 3.5.2.2: in all other states the end of the lifetime ends the session.
+        if session.protocol() != PROTO_TCP || state_of(ctl) != State::Established {
+            return false;
+        }
+        if self.probes.is_full() {
+            return true;
+        }
+        // Only if nothing was heard since it was judged.
+        let mut mine = false;
+        session.transition(|c| {
+            mine = c == ctl;
+            mine.then(|| c.with_state(State::Trans as u8).with_last_seen(now))
+        });
+        if mine {
+            self.probes.push(Probe {
+                host6: session.src6(),
+                host_port: session.src_port(),
+                remote4: session.remote4(),
+                remote_port: session.dst_port(),
+                prefix: session.prefix(),
+            });
+        }
+        true
     }
 }
 
 impl Sweeper for Expiry<'_> {
     #[inline]
     fn judge(&mut self, session: &Session<'_>, ctl: Ctl, now: Tick) -> Fate {
-        let idle = now.since(ctl.last_seen());
         if session.kind() != Kind::Nat64 {
             return Fate::Keep;
         }
-        // More than the timeout: the tick of the last packet had begun before the packet came.
-        if idle > lifetime(session.protocol(), ctl, &self.config.ticks) || !self.allowed(session) {
+        if permission::is_permission(session) {
+            return if permission::is_over(ctl) { Fate::End } else { Fate::Keep };
+        }
+        let idle = now.since(ctl.last_seen());
+        if !self.allowed(session) {
             return Fate::End;
+        }
+        // More than the timeout: the tick of the last packet had begun before the packet came.
+        if idle > lifetime(session.protocol(), ctl, &self.config.ticks) {
+            return if self.probe(session, ctl, now) { Fate::Keep } else { Fate::End };
+        }
+        if ctl.flags() & COUNTED == 0 && self.config.options().filtering == Filtering::AddressDependent {
+            // It began under a plan that filtered otherwise.
+            let guard = self.guard;
+            if permission::adopt(guard, session, self) {
+                self.counters.add(Counter::Nat64PermissionsCreated, 1);
+            }
         }
         Fate::Keep
     }
 
     fn session_ended(&mut self, session: &Session<'_>) {
-        if session.kind() == Kind::Nat64 {
-            self.counters.add(Counter::Nat64SessionsEnded, 1);
-            // The session's reference keeps the mapping until after this.
-            if self.pool.has_accounts()
-                && let Some(m) = session.mapping()
-            {
-                self.pool.end_session(m.subscriber());
-            }
+        if session.kind() != Kind::Nat64 {
+            return;
         }
+        if permission::is_permission(session) {
+            self.counters.add(Counter::Nat64PermissionsEnded, 1);
+            return;
+        }
+        self.counters.add(Counter::Nat64SessionsEnded, 1);
+        // The session's reference keeps the mapping until after this.
+        if self.pool.has_accounts()
+            && let Some(m) = session.mapping()
+        {
+            self.pool.end_session(m.subscriber());
+        }
+        let guard = self.guard;
+        permission::forget(guard, session, self);
     }
 
     fn mapping_ended(&mut self, mapping: &Mapping<'_>) {

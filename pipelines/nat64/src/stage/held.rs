@@ -11,7 +11,8 @@ use causeway_wire::ethernet;
 const FRAMES_EACH: usize = 8;
 
 impl<F: Frame> Nat64<F> {
-    /// Takes a packet whose verdict was `Held`: a fragment that overtook the first of its packet.
+    /// Takes a packet whose verdict was `Held`: a fragment that overtook the first of its packet, or a SYN
+    /// from outside that waits for the one from inside.
     pub fn hold<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
@@ -19,7 +20,7 @@ impl<F: Frame> Nat64<F> {
         packet: Packet<F>,
     ) {
         let Some((key, first)) = key_of(&packet) else {
-            ctx.counters.drop(DropReason::Nat64Fragment);
+            self.store_syn(ctx, packet);
             return;
         };
         match self.fragments.hold(&key, first, packet, ctx.now) {
@@ -29,14 +30,20 @@ impl<F: Frame> Nat64<F> {
         }
     }
 
-    /// What has to be done once a poll besides the sweep: the rest of ports ends, waiting fragments time
-    /// out, and a release that found no room goes on. Bounded.
+    /// What has to be done once a poll besides the sweep: the rest of ports ends, waiting fragments and SYNs
+    /// time out, static mappings are made, and a release that found no room goes on. Bounded.
     pub fn poll<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) {
         self.pool.tick(ctx.now);
         if let Some(place) = self.fragments.take_put_off() {
             self.release(ctx, guard, place);
         }
         self.fragments.expire(ctx.now, ctx.counters);
+        self.expire_syns(ctx, guard);
+        if guard.worker() == 0 && !self.keeper.is_idle() {
+            let mut keeper = self.keeper;
+            keeper.keep(guard, &mut self.expiry(guard, ctx.counters, ctx.now));
+            self.keeper = keeper;
+        }
     }
 
     /// Sends what waits of a packet whose session is known, or can be found now.
@@ -74,7 +81,7 @@ impl<F: Frame> Nat64<F> {
                 (Ok(()), Verdict::Forward { egress }) => ctx.send(packet, egress),
                 (Ok(()), Verdict::Held) => self.hold_again(ctx, packet),
                 (Ok(()), _) => ctx.counters.drop(DropReason::Nat64Fragment),
-                (Err(refusal), _) => self.refuse_released(ctx, &packet, refusal, six),
+                (Err(refusal), _) => self.refuse_released(ctx, guard, &packet, refusal, six),
             }
         }
     }
@@ -96,6 +103,7 @@ impl<F: Frame> Nat64<F> {
     fn refuse_released<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
+        guard: &Guard<'_>,
         packet: &Packet<F>,
         refusal: Refusal,
         six: bool,
@@ -104,7 +112,7 @@ impl<F: Frame> Nat64<F> {
         if six {
             self.refuse6(ctx, packet, refusal, &mut verdict);
         } else {
-            self.refuse4(ctx, packet, refusal, &mut verdict);
+            self.refuse4(ctx, guard, packet, refusal, &mut verdict);
         }
         // Nobody else sees this verdict.
         if let Verdict::Drop(reason) = verdict {

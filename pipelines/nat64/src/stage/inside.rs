@@ -1,9 +1,9 @@
 //! From IPv6 to IPv4: sessions from inside (RFC 6146 3.5), and the way out.
 
-use super::{Ends, Nat64, create_failed, mtu_of, new_session, replace, table_protocol};
+use super::{Ends, Nat64, Undo, create_failed, mtu_of, new_session, replace, table_protocol};
 use crate::pool4::Pool4;
 use crate::rfc6052::{Prefix, is_forwardable};
-use crate::rfc6146::bib::{self, Wanted};
+use crate::rfc6146::bib::{self, Ahead, Wanted};
 use crate::rfc6146::fragments::{Key, Next, Peer};
 use crate::rfc6146::session;
 use crate::rfc6146::tcp_fsm::{Event, Side, State};
@@ -42,6 +42,32 @@ impl Out {
         Self { out4: s.out4(), out_port: s.out_port(), delta: s.checksum_delta() }
     }
 }
+
+/// What a packet without session may do.
+#[derive(Debug, Clone, Copy)]
+enum Admitted {
+    /// Open one, in this state.
+    Session { state: u8 },
+    /// Go through the mapping that there is, without one.
+    Stray,
+}
+
+/// A packet without session on its way to one.
+struct Opening<'g> {
+    w: &'g Work6,
+    admitted: Result<Admitted, Refusal>,
+    ahead: Ahead<'g>,
+}
+
+impl Opening<'_> {
+    const fn opens(&self) -> bool {
+        matches!(self.admitted, Ok(Admitted::Session { .. }))
+    }
+}
+
+/// How many packets before its turn a session is prepared for: enough to cover the misses with work on
+/// others.
+const AHEAD: usize = 8;
 
 #[inline(always)]
 const fn key_of(w: &Work6) -> InsideKey {
@@ -89,19 +115,26 @@ impl<F: Frame> Nat64<F> {
         let (work, keys) = (&work[..fast], &keys[..fast]);
         guard.lookup_inside(keys, &mut found);
         let mut translated = 0;
-        for (w, found) in work.iter().zip(&found) {
+        let mut opens: ArrayVec<u8, BURST> = ArrayVec::new();
+        for (n, (w, found)) in (0u8..).zip(work.iter().zip(&found)) {
             let at = usize::from(w.at);
             let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
             let result = match found {
                 Lookup::Hit(s) if follow(s, w, tick) => self.finish6(ctx, packet, w, Out::of(s), verdict),
                 // A session that ended between the lookup and now is opened again.
-                Lookup::Hit(_) | Lookup::Miss => self.open6(ctx, guard, packet, w, tick, verdict),
+                Lookup::Hit(_) | Lookup::Miss => {
+                    opens.push(n);
+                    continue;
+                }
                 Lookup::Building => Err(DropReason::Nat64Building.into()),
             };
             match result {
                 Ok(()) => translated += 1,
                 Err(refusal) => self.refuse6(ctx, packet, refusal, verdict),
             }
+        }
+        if !opens.is_empty() {
+            translated += self.open6(ctx, guard, packets, verdicts, work, &opens, tick);
         }
         for at in slow {
             let at = usize::from(at);
@@ -147,20 +180,54 @@ impl<F: Frame> Nat64<F> {
         }
     }
 
-    /// A packet that no session has (RFC 6146 3.5.1 to 3.5.3).
+    /// Packets that no session has (RFC 6146 3.5.1 to 3.5.3), by their places in `work`. What creating a
+    /// session touches is brought close for all of them before the first one is created. Gives how many
+    /// were translated.
     #[cold]
     #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "a burst, its parts and what a stage may use")]
     fn open6<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
-        packet: &mut Packet<F>,
-        w: &Work6,
+        packets: &mut [Packet<F>],
+        verdicts: &mut [Verdict],
+        work: &[Work6],
+        opens: &[u8],
         tick: Tick,
-        verdict: &mut Verdict,
-    ) -> Result<(), Refusal> {
-        let out = self.outside_of(ctx, guard, w, tick)?;
-        self.finish6(ctx, packet, w, out, verdict)
+    ) -> u64 {
+        let mut openings: ArrayVec<Opening<'_>, BURST> = ArrayVec::new();
+        for n in opens {
+            let Some(w) = work.get(usize::from(*n)) else { continue };
+            let wanted = self.wanted(w);
+            openings.push(Opening {
+                w,
+                admitted: self.admit6(w),
+                ahead: Ahead::new(wanted, self.random.next()),
+            });
+        }
+        let sessions = openings.iter_mut().filter(|o| o.opens());
+        bib::look_ahead(guard, &self.pool, sessions.map(|o| &mut o.ahead));
+        let mut translated = 0;
+        let mut ports = true;
+        for n in 0..openings.len() + AHEAD {
+            if let Some(o) = openings.get_mut(n).filter(|o| ports && o.opens()) {
+                let (remote4, remote_port) = (o.w.dst4, o.w.p.dst_port);
+                ports = bib::prepare(guard, &self.pool, &mut o.ahead, remote4, remote_port, n.min(AHEAD));
+            }
+            let Some(o) = n.checked_sub(AHEAD).and_then(|n| openings.get_mut(n)) else { continue };
+            let at = usize::from(o.w.at);
+            let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
+            let result = self
+                .establish6(ctx, guard, o.w, o.admitted, &mut o.ahead, tick)
+                .and_then(|out| self.finish6(ctx, packet, o.w, out, verdict));
+            o.ahead.give_back(&self.pool);
+            match result {
+                Ok(()) => translated += 1,
+                Err(refusal) => self.refuse6(ctx, packet, refusal, verdict),
+            }
+        }
+        translated
     }
 
     /// What the flow looks like from IPv4: by a new session, or by its mapping.
@@ -171,35 +238,81 @@ impl<F: Frame> Nat64<F> {
         w: &Work6,
         tick: Tick,
     ) -> Result<Out, Refusal> {
-        let src6 = Ipv6Addr::from_bits(w.p.src);
+        let admitted = self.admit6(w);
+        let mut ahead = Ahead::new(self.wanted(w), self.random.next());
+        self.establish6(ctx, guard, w, admitted, &mut ahead, tick)
+    }
+
+    fn wanted(&self, w: &Work6) -> Wanted {
+        Wanted {
+            src6: Ipv6Addr::from_bits(w.p.src),
+            port: w.p.src_port,
+            protocol: table_protocol(w.p.protocol),
+            prefix: w.prefix,
+            generation: self.generation(),
+        }
+    }
+
+    /// Whether a packet without session may open one, and in which state.
+    fn admit6(&self, w: &Work6) -> Result<Admitted, Refusal> {
         // RFC 6146 3.5: a source under the prefix would come back through us for ever.
+        let src6 = Ipv6Addr::from_bits(w.p.src);
         if self.config.prefixes().contains(src6) {
             return Err(DropReason::Nat64LoopedSource.into());
         }
-        let prefix = *self.prefix(w.prefix)?;
+        let prefix = self.prefix(w.prefix)?;
         let dst4 = Ipv4Addr::from_bits(w.dst4);
-        // RFC 6052 3.1 and RFC 1812 5.3.7.
-        if !prefix.may_embed(dst4) || !is_forwardable(dst4) {
-            return Err(DropReason::Nat64BadDestination.into());
+        // RFC 7915 5.1: nobody has such an address.
+        if src6.is_multicast() || src6.is_loopback() || src6.is_unspecified() || src6.is_unicast_link_local()
+        {
+            return Err(DropReason::Nat64BadSource.into());
         }
-        let protocol = table_protocol(w.p.protocol);
-        let state = match w.p.upper {
+        // RFC 6052 3.1 and RFC 1812 5.3.7; RFC 7915 5.4 has the host told.
+        if !prefix.may_embed(dst4) || !is_forwardable(dst4) {
+            return Err(Refusal::telling(DropReason::Nat64BadDestination, Tell::Prohibited));
+        }
+        Ok(match w.p.upper {
             Upper::Tcp { flags } => match State::open(Event::of(Side::V6, flags)) {
-                Some(state) => state as u8,
-                None => return stray(guard, &self.pool, w, &prefix),
+                Some(state) => Admitted::Session { state: state as u8 },
+                None => Admitted::Stray,
             },
-            _ => 0,
+            _ => Admitted::Session { state: 0 },
+        })
+    }
+
+    /// Makes the session, if the packet opens one.
+    fn establish6<'g, S: FrameSource<Frame = F>>(
+        &self,
+        ctx: &Ctx<'_, S>,
+        guard: &'g Guard<'_>,
+        w: &Work6,
+        admitted: Result<Admitted, Refusal>,
+        ahead: &mut Ahead<'g>,
+        tick: Tick,
+    ) -> Result<Out, Refusal> {
+        let state = match admitted? {
+            Admitted::Session { state } => state,
+            Admitted::Stray => {
+                // A packet before this one in the burst may have opened its session.
+                return match guard.lookup(&key_of(w)) {
+                    Lookup::Hit(s) if follow(&s, w, tick) => Ok(Out::of(&s)),
+                    _ => stray(guard, &self.pool, w, self.prefix(w.prefix)?),
+                };
+            }
         };
-        let generation = self.generation();
-        let wanted = Wanted { src6, port: w.p.src_port, protocol, prefix: w.prefix, generation };
-        let new = new_session(key_of(w), guard.worker(), generation, state, tick);
-        let random = self.random.next();
+        let prefix = self.prefix(w.prefix)?;
+        let flags = self.session_flags();
+        let new = new_session(key_of(w), guard.worker(), self.generation(), state, flags, tick);
         let note = self.note(ctx.now);
-        let (mut fresh_mapping, mut subscriber) = (false, 0);
+        let mut fresh_mapping = false;
+        let mut undo = None;
         let created = guard.create_session(&new, || {
-            let (mapping, fresh) = bib::find_or_create(guard, &self.pool, &wanted, random, &note)?;
-            (fresh_mapping, subscriber) = (fresh, mapping.subscriber());
-            let delta = ends(w, mapping.out4(), mapping.out_port()).delta(&prefix);
+            let (mapping, fresh) = bib::find_or_create(guard, &self.pool, ahead, &note)?;
+            fresh_mapping = fresh;
+            let have = undo.insert(Undo { mapping: mapping.mapping(), permitted: false, inside: true });
+            self.permit(guard, ctx.counters, &mapping, w.dst4)?;
+            have.permitted = true;
+            let delta = ends(w, mapping.out4(), mapping.out_port()).delta(prefix);
             Ok::<_, DropReason>(Reserved::translated(mapping, w.dst4, w.p.dst_port, delta))
         });
         if fresh_mapping {
@@ -208,15 +321,21 @@ impl<F: Frame> Nat64<F> {
         match created {
             Ok(Created::Fresh(s)) => {
                 ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                if w.p.protocol == PROTO_TCP {
+                    self.meet_syn(ctx, &s, tick);
+                }
                 Ok(Out::of(&s))
             }
-            // Another worker was quicker: this packet is one more of its session.
+            // Another worker, or a packet before this one in the burst, was quicker: this packet is one
+            // more of its session.
             Ok(Created::Existing(s)) => {
                 follow(&s, w, tick);
                 Ok(Out::of(&s))
             }
             Err(e) => {
-                self.pool.cancel_session(subscriber, true);
+                if let Some(undo) = undo {
+                    self.undo(guard, ctx.counters, ctx.now, &undo, w.dst4);
+                }
                 Err(create_failed(&e))
             }
         }
@@ -306,7 +425,7 @@ impl<F: Frame> Nat64<F> {
     ) -> Result<(), Refusal> {
         let key = Key { src: w.p.src, dst: w.p.dst, id: f.id, protocol: w.p.protocol };
         let octets = packet.frame.octets() - w.p.l4;
-        let (place, next) = self.fragments.admit(&key, f, octets, ctx.now, ctx.counters)?;
+        let (place, next) = self.fragments.admit(&key, f, octets, false, ctx.now, ctx.counters)?;
         if next == Next::Wait {
             self.fragments.promise(place)?;
             *verdict = Verdict::Held;
@@ -465,11 +584,15 @@ impl<F: Frame> Nat64<F> {
         verdict: &mut Verdict,
     ) {
         let error = match refusal.tell {
-            Tell::Nothing | Tell::SourceRouteFailed => None,
+            Tell::Nothing | Tell::Later | Tell::SourceRouteFailed => None,
             Tell::TimeExceeded => Some(Error6::HopLimitExceeded),
             Tell::BadField { pointer } => Some(Error6::HeaderField { pointer }),
             Tell::NoRoute => Some(Error6::Unreachable(Unreachable6::NoRoute)),
             Tell::AddressUnreachable => Some(Error6::Unreachable(Unreachable6::Address)),
+            // RFC 6146 3.4 has this code sent for protocols.
+            Tell::Protocol => Some(Error6::Unreachable(Unreachable6::Port)),
+            // RFC 7915 5.4.
+            Tell::Prohibited => Some(Error6::Unreachable(Unreachable6::AdminProhibited)),
             Tell::TooBig { mtu } => Some(Error6::PacketTooBig { mtu }),
         };
         if let Some(error) = error {

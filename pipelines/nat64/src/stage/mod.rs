@@ -12,22 +12,32 @@
 //! - `inside`: from IPv6 to IPv4.
 //! - `outside`: from IPv4 to IPv6.
 //! - `held`: fragments that wait for the first of their packet.
+//! - `syn`: SYNs from outside that wait for the one from inside.
+//! - `probe`: idle connections are asked for a sign of life.
 
 mod held;
 mod inside;
 mod outside;
+mod probe;
+mod syn;
 
-use crate::config::Config;
+use crate::config::{Config, Filtering};
 use crate::log::Log;
 use crate::pool4::{Note, Pool4};
 use crate::random::{Identifications, Random};
 use crate::rfc6052::Prefix;
 use crate::rfc6146::fragments::Fragments;
+use crate::rfc6146::permission::{self, COUNTED};
 use crate::rfc6146::session::Expiry;
+use crate::rfc6146::statics::Keeper;
+use crate::rfc6146::syn::Syns;
 use crate::rfc7915::{Refusal, Tell, icmp};
+use arrayvec::ArrayVec;
 use causeway_core::icmp_error::IcmpErrors;
-use causeway_core::{BURST, Ctx, DropReason, Frame, FrameSource, IfId, Instant, Packet, Verdict};
-use causeway_flowtable::{CreateError, Guard, InsideKey, Kind, NewKey, NewSession, Swept, Tick};
+use causeway_core::{
+    BURST, Counter, Counters, Ctx, DropReason, Frame, FrameSource, IfId, Instant, Packet, Verdict,
+};
+use causeway_flowtable::{CreateError, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, Swept, Tick};
 use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6};
 use causeway_wire::{checksum, ethernet};
 use std::net::Ipv6Addr;
@@ -46,6 +56,8 @@ pub struct Nat64<F: Frame> {
     ids: Identifications,
     scratch: Box<icmp::Scratch>,
     fragments: Fragments<F>,
+    syns: Syns<F>,
+    keeper: Keeper,
     log: Option<Arc<Log>>,
 }
 
@@ -64,6 +76,8 @@ impl<F: Frame> Nat64<F> {
             ids,
             scratch: Box::new([0; icmp::SCRATCH]),
             fragments,
+            syns: Syns::new(),
+            keeper: Keeper::new(),
             log: None,
         }
     }
@@ -77,6 +91,7 @@ impl<F: Frame> Nat64<F> {
     /// Fragments that wait are given up.
     pub fn reconfigure(&mut self, config: Arc<Config>, pool: Arc<Pool4>) {
         self.fragments = Fragments::new(config.options().timeouts.fragment);
+        self.keeper = Keeper::new();
         self.config = config;
         self.pool = pool;
     }
@@ -93,10 +108,10 @@ impl<F: Frame> Nat64<F> {
         &self.pool
     }
 
-    /// How many fragments wait.
+    /// How many packets wait: fragments, and SYNs from outside.
     #[must_use]
-    pub const fn held(&self) -> usize {
-        self.fragments.held()
+    pub fn held(&self) -> usize {
+        self.fragments.held() + self.syns.len()
     }
 
     /// Ends what has been idle too long among the next `slots` sessions, and does what [`Nat64::poll`]
@@ -108,14 +123,25 @@ impl<F: Frame> Nat64<F> {
         slots: u32,
     ) -> Swept {
         self.poll(ctx, guard);
-        let mut expiry = Expiry {
+        let mut expiry = self.expiry(guard, ctx.counters, ctx.now);
+        let swept = guard.sweep(slots, Tick::at(ctx.now), &mut expiry);
+        let probes = expiry.probes;
+        self.send_probes(ctx, &probes);
+        swept
+    }
+
+    /// Who judges sessions of this NAT64 now.
+    #[must_use]
+    pub fn expiry<'a>(&'a self, guard: &'a Guard<'a>, counters: &'a Counters, now: Instant) -> Expiry<'a> {
+        Expiry {
             config: &self.config,
             pool: &self.pool,
-            counters: ctx.counters,
+            counters,
             log: self.log.as_deref(),
-            now: ctx.now,
-        };
-        guard.sweep(slots, Tick::at(ctx.now), &mut expiry)
+            now,
+            guard,
+            probes: ArrayVec::new(),
+        }
     }
 
     /// Translates IPv6 packets to IPv4 (class `Nat64In`). Verdict `n` is that of packet `n`; as many are
@@ -156,6 +182,43 @@ impl<F: Frame> Nat64<F> {
         Note { log: self.log.as_deref(), options: &self.config.options().log, now }
     }
 
+    /// The flags of a new session: whether it counts in a permission.
+    fn session_flags(&self) -> u8 {
+        if self.config.options().filtering == Filtering::AddressDependent { COUNTED } else { 0 }
+    }
+
+    /// Counts a new session in its permission, where filtering needs one.
+    fn permit(
+        &self,
+        guard: &Guard<'_>,
+        counters: &Counters,
+        mapping: &Mapping<'_>,
+        remote4: u32,
+    ) -> Result<(), DropReason> {
+        if self.config.options().filtering == Filtering::AddressDependent
+            && permission::take(guard, mapping, remote4, self.generation())?
+        {
+            counters.add(Counter::Nat64PermissionsCreated, 1);
+        }
+        Ok(())
+    }
+
+    /// Undoes what a session that was not made after all has left: its subscriber's count of it, its place
+    /// in a permission, and its mapping if nobody else has that.
+    #[cold]
+    fn undo(&self, guard: &Guard<'_>, counters: &Counters, now: Instant, undo: &Undo<'_>, remote4: u32) {
+        let mut expiry = self.expiry(guard, counters, now);
+        let m = undo.mapping;
+        self.pool.cancel_session(m.subscriber(), undo.inside);
+        if undo.permitted && self.session_flags() != 0 {
+            let out = (m.out4(), m.out_port());
+            permission::give_back(guard, out, remote4, m.protocol(), &mut expiry);
+        }
+        if let Some(held) = m.acquire() {
+            guard.release_mapping(held, &mut expiry);
+        }
+    }
+
     /// Generation of the plan.
     fn generation(&self) -> u16 {
         self.config.options().generation
@@ -168,7 +231,14 @@ const fn table_protocol(protocol: u8) -> u8 {
     if protocol == PROTO_ICMPV6 { PROTO_ICMP } else { protocol }
 }
 
-const fn new_session(key: InsideKey, owner: u8, generation: u16, state: u8, tick: Tick) -> NewSession {
+const fn new_session(
+    key: InsideKey,
+    owner: u8,
+    generation: u16,
+    state: u8,
+    flags: u8,
+    tick: Tick,
+) -> NewSession {
     NewSession {
         key: NewKey::Inside(key),
         kind: Kind::Nat64,
@@ -176,10 +246,20 @@ const fn new_session(key: InsideKey, owner: u8, generation: u16, state: u8, tick
         subscriber: 0,
         plan_generation: generation,
         state,
-        flags: 0,
+        flags,
         tick,
         aux: 0,
     }
+}
+
+/// What a session that is being made has so far.
+#[derive(Debug, Clone, Copy)]
+struct Undo<'g> {
+    mapping: Mapping<'g>,
+    /// It is counted in its permission.
+    permitted: bool,
+    /// The packet comes from inside.
+    inside: bool,
 }
 
 /// One flow, for its checksum difference.

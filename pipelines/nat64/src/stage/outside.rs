@@ -1,18 +1,21 @@
 //! From IPv4 to IPv6: sessions from outside (RFC 6146 3.5), and the way in.
 
-use super::{Ends, Nat64, UNKNOWN_MTU, create_failed, mtu_of, new_session, replace};
+use super::{Ends, Nat64, UNKNOWN_MTU, Undo, create_failed, mtu_of, new_session, replace};
 use crate::config::Filtering;
 use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
+use crate::rfc6146::permission;
 use crate::rfc6146::session;
 use crate::rfc6146::tcp_fsm::{Event, Side, State};
 use crate::rfc7915::v4_to_v6::{self, In4, To6};
-use crate::rfc7915::{Frag, Refusal, Tell, Upper, fragment, icmp};
+use crate::rfc7915::{Frag, Refusal, Tell, UdpZero, Upper, fragment, icmp};
 use arrayvec::ArrayVec;
 use causeway_core::icmp_error::{Error4, Unreachable4};
 use causeway_core::{BURST, Counter, Ctx, DropReason, Frame, FrameSource, IfId, Packet, Verdict};
-use causeway_flowtable::{Created, Guard, InsideKey, Lookup, OutsideKey, Reserved, Session, Tick};
+use causeway_flowtable::{Created, Guard, InsideKey, Lookup, Mapping, OutsideKey, Reserved, Session, Tick};
+use causeway_wire::checksum;
+use causeway_wire::l4::PROTO_UDP;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An IPv4 packet on its way through the stage.
@@ -33,7 +36,7 @@ struct Inn {
 }
 
 #[inline(always)]
-const fn key_of(p: &In4) -> OutsideKey {
+pub(super) const fn outside_key(p: &In4) -> OutsideKey {
     OutsideKey {
         out4: p.dst,
         remote4: p.src,
@@ -63,12 +66,12 @@ impl<F: Frame> Nat64<F> {
             w.at = at;
             match v4_to_v6::parse(packet, &mut w.p) {
                 Ok(()) if w.p.fragment.is_none() && w.p.upper != Upper::Error => {
-                    *key = key_of(&w.p);
+                    *key = outside_key(&w.p);
                     fast += 1;
                     continue;
                 }
                 Ok(()) => slow.push(at),
-                Err(refusal) => self.refuse4(ctx, packet, refusal, verdict),
+                Err(refusal) => self.refuse4(ctx, guard, packet, refusal, verdict),
             }
             // The place is used again, and expects nothing there.
             *w = Work4::default();
@@ -88,7 +91,7 @@ impl<F: Frame> Nat64<F> {
             };
             match result {
                 Ok(()) => translated += 1,
-                Err(refusal) => self.refuse4(ctx, packet, refusal, verdict),
+                Err(refusal) => self.refuse4(ctx, guard, packet, refusal, verdict),
             }
         }
         for at in slow {
@@ -96,7 +99,7 @@ impl<F: Frame> Nat64<F> {
             let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
             match self.slow4(ctx, guard, packet, tick, verdict) {
                 Ok(()) => translated += u64::from(*verdict != Verdict::Held),
-                Err(refusal) => self.refuse4(ctx, packet, refusal, verdict),
+                Err(refusal) => self.refuse4(ctx, guard, packet, refusal, verdict),
             }
         }
         if translated != 0 {
@@ -159,7 +162,7 @@ impl<F: Frame> Nat64<F> {
         tick: Tick,
         verdict: &mut Verdict,
     ) -> Result<(), Refusal> {
-        let inn = self.inside_of(ctx, guard, p, tick)?;
+        let inn = self.inside_of(ctx, guard, p, tick).map_err(|r| self.not_let_in(p, r))?;
         let upper_octets = u32::try_from(packet.frame.octets() - p.l4).unwrap_or(u32::MAX);
         self.translate4(ctx, packet, p, inn, upper_octets, verdict)
     }
@@ -174,10 +177,14 @@ impl<F: Frame> Nat64<F> {
     ) -> Result<Inn, Refusal> {
         let (src, dst) = (Ipv4Addr::from_bits(p.src), Ipv4Addr::from_bits(p.dst));
         let mapping = bib::outside(guard, dst, p.dst_port, p.protocol)?;
-        if self.config.options().filtering != Filtering::EndpointIndependent {
+        if !self.lets_in(guard, &mapping, p) {
             return Err(DropReason::Nat64Filtered.into());
         }
-        let number = bib::prefix_of(&mapping);
+        // A static mapping is about to take its place.
+        if self.pool.statics().in_the_way(&mapping) {
+            return Err(DropReason::Nat64NoBib.into());
+        }
+        let number = self.prefix_for(&mapping);
         let prefix = *self.prefix(number)?;
         // RFC 6052 3.1 and RFC 1812 5.3.7: the source becomes an IPv6 address that is answered.
         if !prefix.may_embed(src) || !is_forwardable(src) {
@@ -209,13 +216,16 @@ impl<F: Frame> Nat64<F> {
             protocol: p.protocol,
             prefix: number,
         };
-        let new = new_session(key, guard.worker(), self.generation(), state, tick);
-        let mut subscriber = 0;
+        let flags = self.session_flags();
+        let new = new_session(key, guard.worker(), self.generation(), state, flags, tick);
+        let mut undo = None;
         let created = guard.create_session(&new, || {
             let held = mapping.acquire().ok_or(DropReason::Nat64NoBib)?;
             // RFC 6888 3, REQ-5: sessions that strangers open count as well.
             self.pool.begin_session(held.subscriber(), ctx.now, false)?;
-            subscriber = held.subscriber();
+            let have = undo.insert(Undo { mapping: held.mapping(), permitted: false, inside: false });
+            self.permit(guard, ctx.counters, &held, p.src)?;
+            have.permitted = true;
             Ok::<_, DropReason>(Reserved::translated(held, p.src, p.src_port, delta))
         });
         match created {
@@ -225,11 +235,33 @@ impl<F: Frame> Nat64<F> {
                 follow(&s, p, tick);
             }
             Err(e) => {
-                self.pool.cancel_session(subscriber, false);
-                return Err(Refusal::silent(create_failed(&e).reason));
+                if let Some(undo) = undo {
+                    self.undo(guard, ctx.counters, ctx.now, &undo, p.src);
+                }
+                return Err(create_failed(&e));
             }
         }
         Ok(inn)
+    }
+
+    /// The prefix under which the hosts of a mapping see who comes from outside: the one that it was made
+    /// under, and if that is gone, or the mapping is static, the first one.
+    fn prefix_for(&self, mapping: &Mapping<'_>) -> u8 {
+        let number = bib::prefix_of(mapping);
+        let prefixes = self.config.prefixes();
+        if mapping.is_pinned() || prefixes.get(number).is_none() { prefixes.first() } else { number }
+    }
+
+    /// Whether a mapping is open to a packet without session (RFC 6146 3.5.1 to 3.5.3, RFC 4787 5).
+    fn lets_in(&self, guard: &Guard<'_>, mapping: &Mapping<'_>, p: &In4) -> bool {
+        match self.config.options().filtering {
+            Filtering::EndpointIndependent => true,
+            // Who makes a static mapping wants to be reached.
+            _ if mapping.is_pinned() => true,
+            Filtering::AddressDependent => permission::allows(guard, p.dst, p.dst_port, p.src, p.protocol),
+            // An echo has no port of its own: its session would have been found.
+            Filtering::AddressAndPortDependent => false,
+        }
     }
 
     /// Finds the way out and rewrites. The upper-layer packet has `upper_octets` octets, of which this may
@@ -294,7 +326,14 @@ impl<F: Frame> Nat64<F> {
     ) -> Result<(), Refusal> {
         let key = Key { src: mapped(p.src), dst: mapped(p.dst), id: f.id, protocol: p.protocol };
         let octets = packet.frame.octets() - p.l4;
-        let (place, next) = self.fragments.admit(&key, f, octets, ctx.now, ctx.counters)?;
+        // RFC 6146 3.4: UDP without a checksum is translated when all of it is there.
+        let compute = p.protocol == PROTO_UDP && self.config.options().policy.udp_zero == UdpZero::Compute;
+        let needs_all = compute && v4_to_v6::is_unsummed(packet, p);
+        let (place, next) = self.fragments.admit(&key, f, octets, needs_all, ctx.now, ctx.counters)?;
+        if compute && !matches!(next, Next::Follow(_)) {
+            let upper = packet.bytes().get(p.l4..).unwrap_or(&[]);
+            self.fragments.add_sum(place, checksum::fold(checksum::sum(upper, 0)));
+        }
         if next == Next::Wait {
             self.fragments.promise(place)?;
             *verdict = Verdict::Held;
@@ -325,7 +364,7 @@ impl<F: Frame> Nat64<F> {
                 let inn = Inn { host6, remote6, port: 0, delta: 0 };
                 return self.translate4(ctx, packet, p, inn, 0, verdict);
             }
-            Next::First { total } => self.found4(ctx, guard, p, tick).and_then(|inn| {
+            Next::First { total } => self.first4(ctx, guard, packet, p, place, total, tick).and_then(|inn| {
                 self.translate4(ctx, packet, p, inn, total, verdict)?;
                 self.fragments.known(place, Peer::V6 { remote6: inn.remote6, host6: inn.host6 });
                 Ok(())
@@ -336,6 +375,24 @@ impl<F: Frame> Nat64<F> {
             self.fragments.spoil(place, ctx.counters);
         }
         result
+    }
+
+    /// The session of a first fragment.
+    #[expect(clippy::too_many_arguments, reason = "a packet, its parts and what a stage may use")]
+    fn first4<S: FrameSource<Frame = F>>(
+        &mut self,
+        ctx: &Ctx<'_, S>,
+        guard: &Guard<'_>,
+        packet: &mut Packet<F>,
+        p: &In4,
+        place: usize,
+        total: u32,
+        tick: Tick,
+    ) -> Result<Inn, Refusal> {
+        if let Some(sum) = self.fragments.sum_of_all(place) {
+            v4_to_v6::fill_checksum(packet, p, sum, total)?;
+        }
+        self.found4(ctx, guard, p, tick)
     }
 
     /// A fragment that waited.
@@ -363,7 +420,7 @@ impl<F: Frame> Nat64<F> {
         p: &In4,
         tick: Tick,
     ) -> Result<Inn, Refusal> {
-        match guard.lookup(&key_of(p)) {
+        match guard.lookup(&outside_key(p)) {
             Lookup::Hit(s) if follow(&s, p, tick) => self.inn_of(&s),
             Lookup::Hit(_) | Lookup::Miss => self.inside_of(ctx, guard, p, tick),
             Lookup::Building => Err(DropReason::Nat64Building.into()),
@@ -429,12 +486,21 @@ impl<F: Frame> Nat64<F> {
     pub(super) fn refuse4<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
+        guard: &Guard<'_>,
         packet: &Packet<F>,
         refusal: Refusal,
         verdict: &mut Verdict,
     ) {
+        if refusal.tell == Tell::Later {
+            *verdict = Verdict::Held;
+            return;
+        }
         let error = match refusal.tell {
-            Tell::Nothing | Tell::AddressUnreachable => None,
+            Tell::Nothing | Tell::Later | Tell::Prohibited => None,
+            // RFC 5508 6 (REQ-8): no room for the session is told so.
+            Tell::AddressUnreachable => Some(Error4::Unreachable(Unreachable4::AdminProhibited)),
+            // RFC 6146 3.4.
+            Tell::Protocol => Some(Error4::Unreachable(Unreachable4::Protocol)),
             Tell::TimeExceeded => Some(Error4::TtlExceeded),
             Tell::BadField { pointer } => {
                 u8::try_from(pointer).ok().map(|pointer| Error4::HeaderField { pointer })
@@ -447,7 +513,7 @@ impl<F: Frame> Nat64<F> {
             }
         };
         if let Some(error) = error {
-            self.errors.send4(ctx, packet, error);
+            self.tell4(ctx, guard, packet, error);
         }
         *verdict = Verdict::Drop(refusal.reason);
     }

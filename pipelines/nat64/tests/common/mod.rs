@@ -4,7 +4,7 @@
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{Class, DropReason, Duration, Egress, Frame, HeapFrame, Packet, Verdict};
 use causeway_flowtable::{FlowTable, Lookup, OutsideKey, Tick, Worker};
-use causeway_nat64::{Config, Nat64, Options, Pool4, Subscribers};
+use causeway_nat64::{Config, Nat64, Options, Pool4, Subscribers, is_permission};
 use causeway_testkit::nat64_oracle::{Choice, Flow};
 use causeway_testkit::{Rig, check_packet, describe};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -79,8 +79,6 @@ impl Gateway {
     }
 
     pub(crate) fn sized(options: Options, flows: u32) -> Self {
-        let config = Arc::new(Config::new(options).unwrap());
-        let pool = Arc::new(Pool4::new(&config));
         let table = FlowTable::new(&causeway_flowtable::Config {
             sessions: flows,
             mappings: flows,
@@ -90,7 +88,19 @@ impl Gateway {
             seed: [1, 2, 3, 4],
         })
         .unwrap();
-        let worker = table.worker(0).unwrap();
+        Self::with_table(options, &table, 0, None)
+    }
+
+    /// A worker of this number on a shared table, and on a shared pool if there is one.
+    pub(crate) fn with_table(
+        options: Options,
+        table: &Arc<FlowTable>,
+        worker: u8,
+        pool: Option<Arc<Pool4>>,
+    ) -> Self {
+        let config = Arc::new(Config::new(options).unwrap());
+        let pool = pool.unwrap_or_else(|| Arc::new(Pool4::new(&config)));
+        let (table, worker) = (Arc::clone(table), table.worker(worker).unwrap());
         let nat = Nat64::new(config, pool, IcmpErrors::new(1_000_000, 1_000_000));
         Self { rig: Rig::lab(), table, worker, nat }
     }
@@ -190,8 +200,23 @@ impl Gateway {
     pub(crate) fn sessions(&mut self) -> usize {
         let mut n = 0;
         let guard = self.worker.enter();
-        guard.sessions(0, u32::MAX, |_| n += 1);
+        guard.sessions(0, u32::MAX, |s| n += usize::from(!is_permission(s)));
         n
+    }
+
+    /// Remote addresses that were let in to a mapping.
+    pub(crate) fn permissions(&mut self) -> usize {
+        let mut n = 0;
+        let guard = self.worker.enter();
+        guard.sessions(0, u32::MAX, |s| n += usize::from(is_permission(s)));
+        n
+    }
+
+    /// Takes over another configuration, as a reload does.
+    pub(crate) fn reconfigure(&mut self, options: Options) {
+        let config = Arc::new(self.nat.config().successor(options).unwrap());
+        let pool = Arc::new(self.nat.pool().successor(&config));
+        self.nat.reconfigure(config, pool);
     }
 
     pub(crate) fn mappings(&mut self) -> usize {
