@@ -47,7 +47,7 @@ pub enum Allocation {
     /// In blocks of consecutive ports, for all protocols at once: one log record for each block that is
     /// given and returned, instead of one for each mapping.
     Blocks {
-        /// Ports of a block: a power of two, 8 to 16384.
+        /// Ports of a block: a power of two, 8 to 16384. A subscriber has at most [`MAX_BLOCKS`].
         ports: u16,
     },
     /// By calculation (RFC 7422): each subscriber's address and ports follow from its place in `hosts`, so
@@ -62,13 +62,17 @@ pub enum Allocation {
 /// What one subscriber may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Ports of each protocol that it gets whatever others have taken. 0: none are promised.
+    /// Ports of each protocol that it gets whatever others have taken. 0: none are promised. At most half of
+    /// what one pool address has (a tenant's on its own addresses: all). Half of each shared address is
+    /// kept for such promises at most; those that find no room any more are served without one.
     pub ports_min: u16,
     /// Ports of each protocol that it may have at once (RFC 6888 3, REQ-4). Nothing: as many as there are.
     pub ports_max: Option<u16>,
-    /// Sessions that it may have at once (RFC 6888 3, REQ-5). Nothing: as many as there are.
+    /// Sessions that it may have at once (RFC 6888 3, REQ-5). Nothing: as many as there are. Those that
+    /// strangers open leave it the last quarter.
     pub sessions_max: Option<u32>,
-    /// New sessions a second, in the long run. Nothing: no limit.
+    /// New sessions from inside a second, in the long run (RFC 6888 3, REQ-4 c). 1 to 10^9. Nothing: no
+    /// limit.
     pub new_sessions_per_second: Option<u32>,
     /// New sessions at once on top of that rate.
     pub new_sessions_burst: u32,
@@ -98,7 +102,8 @@ pub struct Subscribers {
     /// Subscribers with a name.
     pub tenants: Vec<Tenant>,
     /// Subscribers without a name that have mappings at the same time, at most (tenants have places of
-    /// their own). 1 to 2^24. What a running pool has stays: a change needs a restart.
+    /// their own). 1 to 2^24. Each takes some 320 octets, and 400 more where blocks are given. What a
+    /// running pool has stays: a change needs a restart.
     pub capacity: u32,
 }
 
