@@ -243,7 +243,7 @@ pub struct Nat64 {
     pub lowest_ipv6_mtu: Mtu,
     /// How long idle sessions live.
     pub timeouts: Timeouts,
-    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: two minutes).
+    /// How long a port rests before somebody else gets it (RFC 6888 3, REQ-8: two minutes).
     pub hold_down: HoldDown,
     /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2); true by default.
     pub keep_parity: bool,

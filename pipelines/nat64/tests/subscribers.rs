@@ -631,7 +631,7 @@ fn a_reload_keeps_the_books_and_changes_the_limits_at_once() {
 }
 
 #[test]
-fn rfc6888_3_req_9_ports_of_static_mappings_are_not_given_out() {
+fn rfc6146_3_1_ports_of_static_mappings_are_not_given_out() {
     let at = |port: u16| StaticMapping {
         protocol: 17,
         outside: (Ipv4Addr::new(203, 0, 113, 1), port),

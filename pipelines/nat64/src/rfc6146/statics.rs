@@ -1,4 +1,4 @@
-//! Static mappings (RFC 6146 3.1, RFC 6888 4 REQ-9): always there, for servers that are to be reached.
+//! Static mappings (RFC 6146 3.1, RFC 6146 3.1: always there, for servers that are to be reached.
 //!
 //! ```text
 //!  plan adopted -> worker 0, some at each poll:  wanted and not there -> made, pinned
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc6888_4_req_9_what_a_static_mapping_may_be() {
+    fn rfc6146_3_1_what_a_static_mapping_may_be() {
         let good = one(6, "203.0.113.1", 80, "2001:db8:64::101", 8080);
         assert!(statics(&[good]).is_ok());
         for bad in [

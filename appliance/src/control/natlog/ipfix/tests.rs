@@ -186,6 +186,7 @@ fn rfc8158_4_6_templates_fit_the_smallest_packet_and_have_ids_from_256() {
     assert!(templates.iter().all(|t| t.fields.len() == usize::from(t.field_count)));
 }
 
+/// RFC 8158 4.6.10.
 #[test]
 fn rfc8158_4_6_every_event_has_its_fields_and_its_number() {
     let mut parser = parser();

@@ -191,7 +191,7 @@ fn deterministic_hosts_have_no_second_source_of_ports() {
 }
 
 #[test]
-fn rfc6888_3_req_9_static_mappings_contradict_nothing() {
+fn rfc6146_3_1_static_mappings_contradict_nothing() {
     let m = |protocol, outside: &str, port, inside: &str, to| StaticMapping {
         protocol,
         outside: (outside.parse().unwrap(), port),
