@@ -769,7 +769,7 @@ fn balance(mut options: Options) {
 const BALANCED: Limits = Limits {
     ports_min: 4,
     ports_max: Some(40),
-    sessions_max: Some(30),
+    sessions_max: Some(8),
     new_sessions_per_second: None,
     new_sessions_burst: 0,
 };
