@@ -246,21 +246,21 @@ impl<'w> Guard<'w> {
 
     fn take_session(&self) -> Option<u32> {
         if self.pool.ring.room() < ROOM {
-            self.recycle_all();
+            self.recycle_more();
             if self.pool.ring.room() < ROOM {
                 return None;
             }
         }
         let table = self.table;
         table.sessions.take(&self.pool.sessions).or_else(|| {
-            self.recycle_all();
+            self.recycle_more();
             table.sessions.take(&self.pool.sessions)
         })
     }
 
     fn take_mapping(&self) -> Option<u32> {
         if self.pool.ring.room() < ROOM {
-            self.recycle_all();
+            self.recycle_more();
             // A session that is being created may need the rest of the room.
             if self.pool.ring.room() < ROOM / 2 {
                 return None;
@@ -268,7 +268,7 @@ impl<'w> Guard<'w> {
         }
         let table = self.table;
         table.mappings.take(&self.pool.mappings).or_else(|| {
-            self.recycle_all();
+            self.recycle_more();
             table.mappings.take(&self.pool.mappings)
         })
     }

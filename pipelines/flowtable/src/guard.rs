@@ -390,14 +390,14 @@ impl Guard<'_> {
         if let Some(s) = SplicedRef::take(&self.table.spliced, &self.pool.spliced) {
             return Some(s);
         }
-        self.recycle_all();
+        self.recycle_more();
         SplicedRef::take(&self.table.spliced, &self.pool.spliced)
     }
 
-    /// Takes back whatever may be taken back.
+    /// Takes back some more of what may be taken back: no burst waits for all of a long ring.
     #[cold]
-    pub(crate) fn recycle_all(&self) {
-        recycle(self.table, self.pool, u32::MAX);
+    pub(crate) fn recycle_more(&self) {
+        recycle(self.table, self.pool, 256);
     }
 
     /// Counts an allocation that failed.

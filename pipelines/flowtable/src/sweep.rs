@@ -136,7 +136,7 @@ impl Guard<'_> {
         if self.pool.ring.room() >= ROOM {
             return true;
         }
-        self.recycle_all();
+        self.recycle_more();
         if self.pool.ring.room() >= ROOM {
             return true;
         }

@@ -350,7 +350,7 @@ fn a_full_table_is_told_and_gives_everything_back() {
 }
 
 #[test]
-fn rfc5508_6_req_8_no_room_for_a_session_from_outside_is_told() {
+fn rfc6888_3_req_11b_no_room_for_a_session_from_outside_is_told() {
     let mut g = Gateway::sized(options(), 64);
     let out = g.open(&udp(VM1, 1, 53));
     assert!((54..2000).any(|to| !matches!(g.six(&udp(VM1, 1, to)), Fate::Sent(..))), "full");
@@ -359,7 +359,7 @@ fn rfc5508_6_req_8_no_room_for_a_session_from_outside_is_told() {
     assert_eq!(g.four(&ip4(CLIENT, out.0).udp(9, out.1, b"x")).dropped(), DropReason::Nat64TableFull);
     let sent = g.rig.sent();
     assert_eq!(sent.len(), 1);
-    assert_eq!(sent[0].octets[16..22], [198, 51, 100, 99, 3, 13], "administratively prohibited");
+    assert_eq!(sent[0].octets[16..22], [198, 51, 100, 99, 3, 1], "host unreachable");
     // Flows that are open go on in both directions.
     assert!(matches!(g.four(&from_server(out, 53)), Fate::Sent(..)));
     assert_eq!(g.open(&udp(VM1, 1, 53)), out);

@@ -501,8 +501,8 @@ impl<F: Frame> Nat64<F> {
         }
         let error = match refusal.tell {
             Tell::Nothing | Tell::Later | Tell::Prohibited => None,
-            // RFC 5508 6 (REQ-8): no room for the session is told so.
-            Tell::AddressUnreachable => Some(Error4::Unreachable(Unreachable4::AdminProhibited)),
+            // RFC 6888 3, REQ-11 b: no room for the session is told so (RFC 5508 6, REQ-8 had another code).
+            Tell::AddressUnreachable => Some(Error4::Unreachable(Unreachable4::Host)),
             // RFC 6146 3.4.
             Tell::Protocol => Some(Error4::Unreachable(Unreachable4::Protocol)),
             Tell::TimeExceeded => Some(Error4::TtlExceeded),
