@@ -15,7 +15,7 @@ use crate::control::introspect::{
 };
 use crate::plan::{Plan, PortFacts};
 use crate::worker::{Clock, Shared, TscClock, Worker};
-use causeway_core::{Counters, Event, IfId};
+use causeway_core::{Counters, Event, IfId, Instant};
 use causeway_flowtable::{FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
 use causeway_hwprofiles::bringup::{
     self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
@@ -23,7 +23,7 @@ use causeway_hwprofiles::bringup::{
 use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
 use causeway_hwprofiles::queues::DpdkQueues;
-use causeway_nat64::{BlockUsage, SubscriberUsage};
+use causeway_nat64::{BlockUsage, Log, SubscriberUsage};
 use causeway_neighbor::{Reachability, Resolved};
 use causeway_wire::l4;
 use std::error::Error;
@@ -368,6 +368,20 @@ impl Introspect for Running {
 
     fn counters(&self) -> Vec<Arc<Counters>> {
         self.shared.mailboxes.iter().map(|m| Arc::clone(&m.counters)).collect()
+    }
+
+    fn nat_logs(&self) -> Vec<Arc<Log>> {
+        self.shared.mailboxes.iter().map(|m| Arc::clone(&m.log)).collect()
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn nat64(&self) -> Option<Arc<causeway_nat64::Config>> {
+        // Whoever builds a plan has the lock, for as long as that takes: control does not wait for it.
+        let plan = self.plan.try_lock().ok()?;
+        plan.nat64.as_ref().map(|n| Arc::clone(&n.config))
     }
 
     fn sessions(&self, query: &SessionQuery) -> SessionPage {

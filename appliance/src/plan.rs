@@ -117,8 +117,16 @@ impl Plan {
         let interfaces = interfaces(config, ports, &addresses)?;
         let (six, four) = routes(config, &interfaces);
         let routes = Routes::build(&interfaces, &six, &four)?;
-        let prefixes = config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
-        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, addresses);
+        let prefixes: Vec<Prefix6> =
+            config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
+        // RFC 7915 5.6: a more specific route leads past NAT64.
+        let native = six
+            .iter()
+            .map(|r| r.prefix)
+            .filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
+        let native = native.collect();
+        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, addresses)
+            .with_native(native);
         let neighbor = neighbor(config);
         neighbor.check()?;
         let forward = Arc::new(forward(config, &interfaces)?);
@@ -266,6 +274,7 @@ pub(crate) fn nat64_options(n: &config::Nat64, generation: u64) -> causeway_nat6
         timeouts: Timeouts {
             udp: t.udp.duration(),
             tcp_established: t.tcp_established.duration(),
+            tcp_opening: t.tcp_transitory.duration(),
             tcp_transitory: t.tcp_transitory.duration(),
             tcp_incoming_syn: t.tcp_incoming_syn.duration(),
             icmp: t.icmp.duration(),
@@ -313,7 +322,7 @@ pub(crate) fn nat64_options(n: &config::Nat64, generation: u64) -> causeway_nat6
                 inside: (m.inside.address(), m.inside.port()),
             })
             .collect(),
-        ..Options::default()
+        log: n.log.options(),
     }
 }
 

@@ -6,7 +6,8 @@ use crate::control::introspect::{
     Protocol, ProtocolPorts, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow, SubscriberPage,
     SubscriberQuery, SubscriberRow,
 };
-use causeway_core::{Counter, Counters, DropReason, Event, IfId};
+use causeway_core::{Counter, Counters, DropReason, Event, IfId, Instant};
+use causeway_nat64::Log;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,12 @@ pub(crate) struct FakeGateway {
     pub(crate) sessions: Vec<SessionRow>,
     pub(crate) neighbors: Vec<NeighborRow>,
     pub(crate) counters: Vec<Arc<Counters>>,
+    /// Mapping logs, one a worker.
+    pub(crate) logs: Vec<Arc<Log>>,
+    /// The workers' clock, in microseconds.
+    pub(crate) now_us: AtomicU64,
+    /// NAT64's settings.
+    pub(crate) nat64: Mutex<Option<Arc<causeway_nat64::Config>>>,
     pub(crate) beats: Vec<AtomicU64>,
     /// Workers that poll whenever they are looked at.
     pub(crate) alive: AtomicBool,
@@ -90,6 +97,9 @@ impl FakeGateway {
             sessions: (0..sessions).map(session).collect(),
             neighbors: vec![neighbor("192.0.2.1", "uplink0"), neighbor("2001:db8:64::101", "tenant0")],
             counters: counters.into(),
+            logs: (0..2).map(|_| Arc::new(Log::new(64))).collect(),
+            now_us: AtomicU64::new(0),
+            nat64: Mutex::default(),
             beats: (0..2).map(|_| AtomicU64::new(0)).collect(),
             alive: AtomicBool::new(true),
             events: Mutex::default(),
@@ -121,6 +131,18 @@ impl Introspect for FakeGateway {
 
     fn counters(&self) -> Vec<Arc<Counters>> {
         self.counters.clone()
+    }
+
+    fn nat_logs(&self) -> Vec<Arc<Log>> {
+        self.logs.clone()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.now_us.load(Ordering::Relaxed))
+    }
+
+    fn nat64(&self) -> Option<Arc<causeway_nat64::Config>> {
+        self.nat64.lock().unwrap().clone()
     }
 
     fn sessions(&self, query: &SessionQuery) -> SessionPage {

@@ -1,6 +1,14 @@
-//! What the benches share: a generator, and what a number was measured on.
+//! What the benches share: a generator, clocks, the memory floor, a NAT64 stage without a device, and what
+//! a number was measured on.
 
 #![forbid(unsafe_code)]
+
+pub mod clocks;
+pub mod floor;
+pub mod stage;
+
+/// Bursts of one window: a figure's least and median are taken over windows.
+pub const WINDOW: usize = 64;
 
 /// A small generator (splitmix64): the same inputs in every run.
 #[derive(Debug, Clone)]
@@ -27,6 +35,14 @@ impl Rng {
             v.swap(i, self.below(i + 1));
         }
     }
+}
+
+/// True if a bench is only to show that it works, with one small round: run by `cargo test`, or with `--test`.
+/// `cargo bench` says `--bench`.
+#[must_use]
+pub fn smoke() -> bool {
+    let has = |arg: &str| std::env::args().any(|a| a == arg);
+    has("--test") || !has("--bench")
 }
 
 /// One line on what absolute numbers were measured on: processor, cores, load, build, commit (from

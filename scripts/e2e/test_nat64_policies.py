@@ -118,7 +118,7 @@ def test_rfc7915_5_1_dont_fragment(live, capture, policy, small, large):
 # --- mappings --------------------------------------------------------------------------------------
 
 
-def test_rfc6888_4_req_8_a_port_rests_before_another_host_gets_it(live):
+def test_rfc6888_3_req_8_a_port_rests_before_another_host_gets_it(live):
     """One port for all: another host gets it when it has rested, and at once if it need not rest."""
     one = [('pool = ["203.0.113.0/28"]', 'pool = ["203.0.113.4/32"]\nports = "2048-2048"')]
     short = '[nat64.timeouts]\nudp = "1s"\n'

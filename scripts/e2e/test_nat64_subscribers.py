@@ -56,7 +56,7 @@ def udp_sockets(ns, address, count, timeout=0.5):
 FILTERINGS = ["endpoint-independent", "address-dependent", "address-and-port-dependent"]
 
 
-def test_rfc6888_4_req_9_ssh_reaches_a_server_by_its_static_mapping(live):
+def test_rfc6146_3_1_ssh_reaches_a_server_by_its_static_mapping(live):
     changed = live.set(sections=statically("tcp", "203.0.113.5:2222", f"[{n.VM1_ADDR}]:22"))
     assert changed == {"nat64.static[tcp 203.0.113.5:2222]"}
     options = ["-i", n.RUN / "client_key", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]
@@ -169,7 +169,7 @@ def test_a_tenant_that_gets_an_address_of_its_own_leaves_no_flow_behind(live):
 
 
 @pytest.mark.parametrize("key, reason", [("ports-max", "ports"), ("sessions-max", "sessions")])
-def test_rfc6888_4_req_4_and_5_a_subscriber_has_so_much_and_its_neighbour_loses_nothing(live, key, reason):
+def test_rfc6888_3_req_4_and_5_a_subscriber_has_so_much_and_its_neighbour_loses_nothing(live, key, reason):
     live.set(limits=f"{key} = 8")
     greedy, modest = udp_sockets(n.VM1, n.VM1_ADDR, 20), udp_sockets(n.VM2, n.VM2_ADDR, 8)
     with closing(*greedy, *modest):

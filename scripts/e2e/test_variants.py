@@ -171,7 +171,7 @@ def test_a_closed_network_lets_only_answers_in(tmp_path):
 
 
 def test_a_pool_without_free_ports_refuses_and_is_counted(tmp_path):
-    """Eight ports for UDP: the ninth inside socket is refused, and counted. RFC 6888 4 REQ-8: ports of
+    """Eight ports for UDP: the ninth inside socket is refused, and counted. RFC 6888 3 REQ-8: ports of
     mappings that have expired rest before they are used again."""
     small = ['pool = ["203.0.113.0/28"]', 'pool = ["203.0.113.4/32"]\nports = "2048-2055"']
     with (

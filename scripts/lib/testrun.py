@@ -21,6 +21,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import network as n
+import rfcstatus
 import rules
 
 SCRIPTS = n.ROOT / "scripts"
@@ -106,7 +107,7 @@ class Runner:
         self.say(f"\n== {name}")
         try:
             found = function()
-        except (OSError, RuntimeError, ValueError) as e:
+        except (OSError, RuntimeError, ValueError, rfcstatus.ListError) as e:
             found = [str(e)]
         for line in found:
             self.say(f"   {line}")
@@ -172,6 +173,7 @@ def lint(r):
     r.findings(
         "lint", "unsafe code only in flowtable and hwprofiles", lambda: rules.unsafe_code(rules.metadata())
     )
+    r.findings("lint", "clauses of the RFCs against citations and tests", rfcstatus.findings)
     scripts = shell_scripts()
     r.check("lint", "shell syntax", ["bash", "-n", *scripts])
     if shutil.which("shellcheck"):

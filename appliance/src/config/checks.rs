@@ -5,7 +5,9 @@ mod nat64;
 use super::read::{Item, Read, Source};
 use super::schema::{Draft, NetworkDraft, RouteDraft};
 use super::types::{self, Written};
-use super::{Config, Device, Inbound, Mtu, Name, Network, Own, Prefix, Route, Target, profile, special};
+use super::{
+    Config, Device, Inbound, Mtu, Name, Network, Own, Prefix, Route, Target, natlog, profile, special,
+};
 use causeway_core::net::{Prefix4, Prefix6, Role};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -51,7 +53,7 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
 }
 
 /// Notes an error at each value that an earlier item has as well.
-fn unique<'a, T: Eq + Hash + Display + 'a>(
+pub(super) fn unique<'a, T: Eq + Hash + Display + 'a>(
     source: &Source<'_>,
     what: &str,
     items: impl Iterator<Item = &'a Item<T>>,
@@ -578,7 +580,8 @@ const POOL_MOST: u64 = 4096;
 
 fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut Vec<String>) {
     let Some(nat64) = &draft.nat64 else { return };
-    nat64_prefixes(source, draft, networks);
+    nat64_prefixes(source, draft, networks, notes);
+    natlog::check(source, &nat64.log, networks, notes);
     let mut addresses: u64 = 0;
     let well_known = nat64.prefixes.iter().find(|p| p.is_well_known());
     let pools: Vec<&Item<Prefix4>> =
@@ -643,7 +646,7 @@ fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut V
     }
 }
 
-fn nat64_prefixes(source: &Source<'_>, draft: &Draft, networks: &[Checked]) {
+fn nat64_prefixes(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut Vec<String>) {
     let Some(nat64) = &draft.nat64 else { return };
     for (n, item) in nat64.prefixes.iter().enumerate() {
         let p = item.value.prefix();
@@ -671,9 +674,16 @@ fn nat64_prefixes(source: &Source<'_>, draft: &Draft, networks: &[Checked]) {
             }
         }
         for prefix in draft.routes.iter().filter_map(|r| r.prefix.as_ref()) {
-            if matches!(prefix.value, Prefix::V6(r) if r.len() >= p.len() && p.overlaps(r)) {
-                let problem = format!("inside the NAT64 prefix {p} of {}: never used", item.at.path);
-                source.error(&prefix.at, problem, "a prefix that is not translated");
+            let Prefix::V6(r) = prefix.value else { continue };
+            if r == p {
+                let problem = format!("the NAT64 prefix of {}: never used", item.at.path);
+                source.error(&prefix.at, problem, "a prefix that is not translated, or a part of one");
+            } else if r.len() > p.len() && p.overlaps(r) {
+                // RFC 7915 5.6, RFC 6888 3, REQ-6.
+                notes.push(format!(
+                    "{}: {r} is inside the NAT64 prefix {p} of {}: packets to it are not translated",
+                    prefix.at.path, item.at.path
+                ));
             }
         }
     }

@@ -12,6 +12,7 @@ mod checks;
 mod diff;
 mod error;
 mod nat64;
+mod natlog;
 pub mod profile;
 mod read;
 mod render;
@@ -22,12 +23,14 @@ mod types;
 pub use diff::{Change, changes, restart_needed};
 pub use error::{ConfigError, ConfigErrors};
 pub use nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
+pub use natlog::{Collector, NatLog};
 pub use types::{
-    AbsolutePath, AllocationMode, BlockSize, Burst, ClassOctet, Core, Descriptors, DontFragment, Endpoint4,
-    Endpoint6, Entries, Filtering, HoldDown, Host4, Inbound, LinkLocal, LogFormat, Lookups, MssClamp, Mtu,
-    Name, Nat64Prefix, Neighbors, Packets, Pause, PciAddress, PerSecond, PortRange, Ports, PortsMax,
-    PortsMin, Prefix, SegmentOctets, SessionRate, SessionsMax, Span, SpanOrOff, StaticProtocol,
-    SubscriberEntries, SubscriberLength, Target, Timeout, UdpZeroChecksum, Vdev, Vlan, Waiting, Workers,
+    AbsolutePath, AllocationMode, BlockSize, Burst, ClassOctet, Core, Descriptors, Domain, DontFragment,
+    Endpoint4, Endpoint6, Entries, Filtering, HoldDown, Host4, Inbound, LinkLocal, LogFormat, Lookups,
+    Messages, MssClamp, Mtu, Name, Nat64Prefix, Neighbors, PacketOctets, Packets, Pause, PciAddress,
+    PerSecond, PortRange, Ports, PortsMax, PortsMin, Prefix, SegmentOctets, SessionRate, SessionsMax, Span,
+    SpanOrOff, StaticProtocol, SubscriberEntries, SubscriberLength, Target, TemplateInterval, Timeout,
+    UdpZeroChecksum, Vdev, Vlan, Waiting, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -240,7 +243,7 @@ pub struct Nat64 {
     pub lowest_ipv6_mtu: Mtu,
     /// How long idle sessions live.
     pub timeouts: Timeouts,
-    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: two minutes).
+    /// How long a port rests before somebody else gets it (RFC 6888 3, REQ-8: two minutes).
     pub hold_down: HoldDown,
     /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2); true by default.
     pub keep_parity: bool,
@@ -269,6 +272,8 @@ pub struct Nat64 {
     /// Mappings that are always there, in the order of the file.
     #[serde(rename = "static")]
     pub static_mappings: Vec<StaticMapping>,
+    /// What is logged of mappings.
+    pub log: NatLog,
 }
 
 /// `[nat64.timeouts]` (RFC 6146 4).

@@ -14,9 +14,9 @@ use serde::Serialize;
 pub struct Limits {
     /// Ports of each protocol that it gets whatever others have taken; 0 by default.
     pub ports_min: PortsMin,
-    /// Ports of each protocol that it may have at once (RFC 6888 4, REQ-4); no limit by default.
+    /// Ports of each protocol that it may have at once (RFC 6888 3, REQ-4); no limit by default.
     pub ports_max: PortsMax,
-    /// Sessions that it may have at once (RFC 6888 4, REQ-5); no limit by default.
+    /// Sessions that it may have at once (RFC 6888 3, REQ-5); no limit by default.
     pub sessions_max: SessionsMax,
     /// New sessions a second, in the long run; no limit by default.
     pub new_sessions_per_second: SessionRate,
@@ -82,7 +82,7 @@ pub enum Allocation {
     },
 }
 
-/// `[[nat64.static]]`: a mapping that is always there (RFC 6888 4, REQ-9).
+/// `[[nat64.static]]`: a mapping that is always there (RFC 6146 3.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StaticMapping {
     /// Its protocol.

@@ -91,6 +91,9 @@ pub(super) fn render(c: &Config) -> String {
             t.pair("  TCP incoming SYN", n.timeouts.tcp_incoming_syn);
             t.pair("  ICMP timeout", n.timeouts.icmp);
             nat64::pairs(&mut t, n);
+            let (logs, to) = n.log.render();
+            t.pair("  logs", logs);
+            t.pair("  log to", to);
         }
     }
     let i = &c.icmp;

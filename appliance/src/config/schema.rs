@@ -5,6 +5,7 @@ mod nat64;
 
 use super::checks;
 use super::error::ConfigErrors;
+use super::natlog::{self, NatLogDraft};
 use super::read::{self, At, Item, Read, Section, Source};
 use super::types::Written;
 use super::{
@@ -101,6 +102,7 @@ pub(super) struct Nat64Draft {
     pub(super) tenants: Vec<TenantDraft>,
     pub(super) allocation: AllocationDraft,
     pub(super) static_mappings: Vec<StaticDraft>,
+    pub(super) log: NatLogDraft,
 }
 
 #[derive(Debug)]
@@ -331,6 +333,7 @@ fn nat64(s: Section<'_, '_>) -> Option<Nat64Draft> {
         limits,
         allocation: nat64::allocation(s.section("allocation")),
         static_mappings: s.sections("static").into_iter().map(nat64::static_mapping).collect(),
+        log: natlog::read(s.section("log")),
     };
     for (key, empty) in [("prefixes", draft.prefixes.is_empty()), ("pool", draft.pool.is_empty())] {
         if s.is_empty_array(key) && empty {

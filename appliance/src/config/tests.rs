@@ -434,8 +434,8 @@ fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
         (
             "a route into the NAT64 prefix",
             "prefix = \"::/0\"",
-            "prefix = \"2001:db8:64:ff9b::/100\"".to_owned(),
-            vec!["route[0].prefix = \"2001:db8:64:ff9b::/100\": inside the NAT64 prefix 2001:db8:64:ff9b::/96 of nat64.prefixes[0]: never used (allowed: a prefix that is not translated)".to_owned()],
+            "prefix = \"2001:db8:64:ff9b::/96\"".to_owned(),
+            vec!["route[0].prefix = \"2001:db8:64:ff9b::/96\": the NAT64 prefix of nat64.prefixes[0]: never used (allowed: a prefix that is not translated, or a part of one)".to_owned()],
         ),
         (
             "a route to what is on-link",
@@ -613,6 +613,12 @@ fn what_is_allowed_but_odd_is_noted() {
         notes.iter().any(|n| n.starts_with("route[2].prefix: 2001:db8:9::/48 leads to tenant network")),
         "{notes:?}"
     );
+    let native = lab_with(
+        "[nat64]",
+        "[[route]]\nprefix = \"2001:db8:64:ff9b::c633:6400/120\"\nvia = \"unreachable\"\n[nat64]",
+    );
+    let notes = parse(&native).unwrap().notes;
+    assert!(notes.iter().any(|n| n.ends_with("packets to it are not translated")), "{notes:?}");
     let sourced = routed
         .replace("link-local = \"fe80::1\"", "link-local = \"fe80::1\"\nsources = [\"2001:db8:9::/48\"]");
     assert!(!parse(&sourced).unwrap().notes.iter().any(|n| n.starts_with("route[2]")));

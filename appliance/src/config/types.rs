@@ -14,8 +14,9 @@ pub use nat64::{
     SessionsMax,
 };
 pub use number::{
-    Burst, Core, Descriptors, Entries, Lookups, Mtu, Neighbors, Packets, Pause, PerSecond, Ports, PortsMin,
-    SegmentOctets, Span, SpanOrOff, SubscriberEntries, SubscriberLength, Timeout, Vlan, Waiting, Workers,
+    Burst, Core, Descriptors, Domain, Entries, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets,
+    Pause, PerSecond, Ports, PortsMin, SegmentOctets, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
+    TemplateInterval, Timeout, Vlan, Waiting, Workers,
 };
 
 use super::read::{self, Read};

@@ -3,9 +3,11 @@
 //! The rows are the API: fields are added, never renamed.
 
 use crate::config::{Change, Config, Prefix};
+use causeway_core::Instant;
 use causeway_core::counters::{Counter, Counters, DropReason};
 use causeway_core::event::Event;
 use causeway_core::net::{IfId, Prefix4, Prefix6};
+use causeway_nat64::Log;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -27,6 +29,15 @@ pub trait Introspect: Send + Sync {
 
     /// The counters of each worker, in order.
     fn counters(&self) -> Vec<Arc<Counters>>;
+
+    /// The mapping log of each worker, in order.
+    fn nat_logs(&self) -> Vec<Arc<Log>>;
+
+    /// Now, by the workers' clock.
+    fn now(&self) -> Instant;
+
+    /// NAT64 as the newest plan has it. Nothing if it has none, or if a plan is being made.
+    fn nat64(&self) -> Option<Arc<causeway_nat64::Config>>;
 
     /// Sessions that match. A call looks at a bounded number of slots from `query.cursor` on, so a page may be
     /// short, even empty, and yet have a `next`.
@@ -415,7 +426,7 @@ pub struct CounterRow {
     pub name: String,
     /// What it counts.
     pub kind: CounterKind,
-    /// Over all workers.
+    /// Over all workers, and control where that counts.
     pub total: u64,
     /// Of each worker, in order.
     pub workers: Vec<u64>,
@@ -423,23 +434,24 @@ pub struct CounterRow {
     pub doc: String,
 }
 
-/// All counters, also those that are zero, in the order of the lists in the program.
+/// All counters, also those that are zero, in the order of the lists in the program. What `control` counts
+/// is in the totals alone.
 #[must_use]
-pub fn counter_rows(workers: &[Arc<Counters>]) -> Vec<CounterRow> {
-    let row = |name: String, kind, doc: &str, values: Vec<u64>| CounterRow {
+pub fn counter_rows(workers: &[Arc<Counters>], control: &Counters) -> Vec<CounterRow> {
+    let row = |name: String, kind, doc: &str, own: u64, values: Vec<u64>| CounterRow {
         name,
         kind,
-        total: values.iter().fold(0, |sum, n| sum.wrapping_add(*n)),
+        total: values.iter().fold(own, |sum, n| sum.wrapping_add(*n)),
         workers: values,
         doc: doc.trim().to_owned(),
     };
     let counts = Counter::ALL.iter().map(|c| {
         let values = workers.iter().map(|w| w.get(*c)).collect();
-        row(c.name().to_owned(), CounterKind::Counter, c.doc(), values)
+        row(c.name().to_owned(), CounterKind::Counter, c.doc(), control.get(*c), values)
     });
     let drops = DropReason::ALL.iter().map(|r| {
         let values = workers.iter().map(|w| w.dropped(*r)).collect();
-        row(format!("drop.{}", r.name()), CounterKind::Drop, r.doc(), values)
+        row(format!("drop.{}", r.name()), CounterKind::Drop, r.doc(), control.dropped(*r), values)
     });
     counts.chain(drops).collect()
 }

@@ -4,6 +4,7 @@
 //!  causeway show|reload -> unix socket -> server --+-> Introspect (the running workers)
 //!  SIGHUP ------------------------------> reload --+
 //!  workers' rings -> events -> master map of neighbours, log
+//!  workers' logs --> natlog -> log, IPFIX collectors
 //!  workers' heartbeats -> watchdog -> log, end of the process
 //! ```
 //!
@@ -14,6 +15,7 @@
 pub mod client;
 mod events;
 pub mod introspect;
+mod natlog;
 mod notify;
 mod server;
 mod socket;
@@ -160,6 +162,7 @@ async fn serve(
     };
     let _ = ready.send(Ok(()));
     let events = tokio::spawn(events::run(Arc::clone(&state), DRAIN_EVERY));
+    let natlog = tokio::spawn(natlog::run(Arc::clone(&state), DRAIN_EVERY, stopped.clone()));
     let watch = tokio::spawn(watchdog::run(Arc::clone(&state), CHECK_EVERY, on_dead));
     let reload = hangup.map(|hangup| tokio::spawn(reload_on(hangup, Arc::clone(&state))));
     server::run(listener, state, stopped).await;
@@ -168,6 +171,8 @@ async fn serve(
     if let Some(reload) = reload {
         reload.abort();
     }
+    // It ends by itself, after what the workers wrote last.
+    let _ = tokio::time::timeout(STOP_WITHIN, natlog).await;
 }
 
 /// SIGHUP reads the configuration again.

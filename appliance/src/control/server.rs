@@ -238,7 +238,9 @@ async fn neighbors(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn counters(Shared(state): Shared<Arc<State>>) -> Response {
-    answer(ask(&state, |g| json!({ "counters": counter_rows(&g.counters()) })).await)
+    let shared = Arc::clone(&state);
+    let rows = ask(&state, move |g| json!({ "counters": counter_rows(&g.counters(), &shared.counters) }));
+    answer(rows.await)
 }
 
 async fn ports(Shared(state): Shared<Arc<State>>) -> Response {

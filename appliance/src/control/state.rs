@@ -5,6 +5,7 @@ use super::introspect::{Generations, Introspect, ReloadError, ReloadReport};
 use super::notify::Notifier;
 use crate::config::{self, Config, ConfigErrors};
 use crate::log::Logs;
+use causeway_core::Counters;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -22,6 +23,8 @@ pub(super) struct State {
     reloading: tokio::sync::Mutex<()>,
     /// Neighbours as workers told of them.
     pub(super) neighbors: NeighborMap,
+    /// What control itself counts. Only the task of the mapping log writes it.
+    pub(super) counters: Counters,
     /// The service manager.
     pub(super) notifier: Notifier,
 }
@@ -50,6 +53,7 @@ impl State {
             logs,
             reloading: tokio::sync::Mutex::new(()),
             neighbors: NeighborMap::new(most),
+            counters: Counters::new(),
             notifier,
         }
     }

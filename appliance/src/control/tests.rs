@@ -116,6 +116,60 @@ fn counters_come_with_totals_each_workers_share_and_meaning() {
 }
 
 #[test]
+fn the_mapping_log_reaches_a_collector_and_its_counters_the_socket_and_the_last_record_is_sent_at_the_end() {
+    use causeway_nat64::{LogEvent, LogOptions, LogRecord};
+    let collector = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    collector.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let address = collector.local_addr().unwrap();
+    let mut rig = Rig::with(
+        FakeGateway::new(0),
+        &format!("[nat64.log]\nmappings = true\ncollectors = [\"{address}\"]"),
+    );
+    let wanted = LogOptions { mappings: true, ..LogOptions::default() };
+    let write = |gateway: &FakeGateway| {
+        let record = LogRecord {
+            at: causeway_core::Instant::ZERO,
+            event: LogEvent::MappingCreated,
+            protocol: 17,
+            src6: 1,
+            src_port: 4000,
+            out4: 2,
+            out_port: 2048,
+            last_port: 0,
+            remote4: 0,
+            remote_port: 0,
+            prefix: 0,
+        };
+        gateway.logs[1].write(&wanted, record);
+    };
+    let data = |sequence: u32| {
+        let mut b = [0; 2000];
+        loop {
+            let n = collector.recv(&mut b).unwrap();
+            // Not templates (set 2) but records (set 258).
+            if b[16..18] == [1, 2] {
+                assert_eq!((n, &b[8..12]), (54, &sequence.to_be_bytes()[..]));
+                return;
+            }
+        }
+    };
+    write(&rig.gateway);
+    data(0);
+    let rows: Vec<CounterRow> = serde_json::from_value(rig.get("/v1/counters")["counters"].clone()).unwrap();
+    let row = |name: &str| rows.iter().find(|r| r.name == name).map(|r| (r.total, r.workers.clone()));
+    assert_eq!(row("nat64-log-records"), Some((1, vec![0, 0])));
+    assert_eq!(row("ipfix-records-sent"), Some((1, vec![0, 0])));
+    assert_eq!(
+        (row("nat64-log-lost"), row("ipfix-records-lost")),
+        (Some((0, vec![0; 2])), Some((0, vec![0; 2])))
+    );
+    // Workers end: what they wrote last is not lost.
+    write(&rig.gateway);
+    rig.control.take().unwrap().stop();
+    data(1);
+}
+
+#[test]
 fn sessions_are_filtered_and_come_in_pages() {
     let rig = Rig::with(FakeGateway::new(250), "");
     let page = |query: &str| -> SessionPage {

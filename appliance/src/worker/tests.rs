@@ -414,6 +414,36 @@ fn sessions_end_after_their_timeout_and_their_ports_come_back() {
 }
 
 #[test]
+fn rfc8158_4_what_begins_and_ends_is_in_the_workers_log_and_a_reload_turns_that_on_and_off() {
+    use causeway_nat64::LogEvent::{MappingCreated, MappingEnded, SessionCreated, SessionEnded};
+    let on = "\n[nat64.log]\nmappings = true\nsessions = true\ntrace = true\n";
+    let mut lab = Lab::with(1, &(lab_text() + on));
+    lab.resolve_all();
+    let taken = |lab: &Lab| {
+        let log = &lab.shared.mailboxes[0].log;
+        std::iter::from_fn(|| log.take()).map(|r| (r.event, r.src_port)).collect::<Vec<_>>()
+    };
+    lab.pass(Duration::from_secs(320));
+    taken(&lab);
+    let flow = |port| {
+        let p = ip6("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10").udp(port, 53, b"x");
+        eth(GW_TENANT, VM1).carry(&p)
+    };
+    lab.send(0, TENANT, &flow(6000));
+    assert_eq!(taken(&lab), [(MappingCreated, 6000), (SessionCreated, 6000)]);
+    lab.pass(Duration::from_secs(310));
+    assert_eq!(taken(&lab), [(SessionEnded, 6000), (MappingEnded, 6000)]);
+    let config = Config::parse("lab.toml", &lab_text()).unwrap();
+    let next = Arc::new(Plan::build(&config, &facts(), Some(&lab.plan)).unwrap());
+    lab.shared.mailboxes[0].plans.push(next).unwrap();
+    lab.settle();
+    lab.send(0, TENANT, &flow(6001));
+    lab.pass(Duration::from_secs(310));
+    assert_eq!((lab.shared.table.stats().sessions, taken(&lab)), (0, vec![]));
+    assert_eq!(lab.shared.mailboxes[0].log.lost(), 0);
+}
+
+#[test]
 fn a_new_plan_is_adopted_between_polls_and_sessions_that_it_allows_live_on() {
     let mut lab = Lab::resolved(2);
     let flow = ip6("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10").udp(4000, 53, b"x");
@@ -447,6 +477,61 @@ fn a_new_plan_is_adopted_between_polls_and_sessions_that_it_allows_live_on() {
     lab.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&flow));
     let after = lab.sent(UPLINK);
     assert!((64..80).contains(&after[after.len() - 1].1[15]), "{after:?}");
+}
+
+#[test]
+fn rfc6146_3_5_2_2_a_syn_from_outside_waits_whichever_worker_meets_the_other_half() {
+    // One port for all, so that the server gets the one that the stranger chose.
+    let text = lab_text().replace("203.0.113.0/28", "203.0.113.7/32");
+    let text = text.replace("[nat64]\n", "[nat64]\nports = \"2000-2000\"\n");
+    let mut lab = Lab::with(2, &text);
+    let syn = |port| ip4("198.51.100.10", "203.0.113.7").tcp(&tcp(port, 2000).syn());
+    let outside = eth(GW_UPLINK, ROUTER);
+    lab.send(0, UPLINK, &outside.carry(&syn(80)));
+    lab.send(0, UPLINK, &outside.carry(&syn(81)));
+    lab.pass(Duration::from_secs(5));
+    assert_eq!(lab.shared.table.stats().sessions, 0);
+    let inside = ip6("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10").tcp(&tcp(5000, 80).syn());
+    lab.send(1, TENANT, &eth(GW_TENANT, VM1).carry(&inside));
+    lab.send(
+        0,
+        UPLINK,
+        &eth(GW_UPLINK, ROUTER).carry(&arp_reply(ROUTER, "192.0.2.1", GW_UPLINK, "192.0.2.2")),
+    );
+    lab.pass(Duration::from_secs(2));
+    let to_peer: Vec<_> = lab.sent(UPLINK).into_iter().filter(|(mac, _)| *mac == ROUTER).collect();
+    let errors: Vec<_> = to_peer.iter().filter(|(_, p)| p[9] == 1).collect();
+    assert_eq!(errors.len(), 1, "only the one that nobody met is told");
+    assert_eq!((&errors[0].1[20..22], &errors[0].1[28..]), (&[3, 3][..], &syn(81)[..]));
+    let moved = lab.moved();
+    for name in ["nat64-simultaneous-opens", "drop.nat64-syn-met", "drop.nat64-syn-timeout"] {
+        assert!(moved.contains(&(name.to_owned(), 1)), "{name}: {moved:?}");
+    }
+}
+
+#[test]
+fn rfc6146_3_5_2_2_an_idle_connection_is_probed_before_it_ends() {
+    let mut lab = Lab::resolved(1);
+    let host = ip6("2001:db8:64::101", "2001:db8:64:ff9b::198.51.100.10");
+    lab.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&host.tcp(&tcp(5000, 80).syn())));
+    let syn = lab.sent(UPLINK).remove(0).1;
+    let answer = ip4("198.51.100.10", source4(&syn)).tcp(&tcp(80, Lab::out_port(&syn)).syn().ack(1));
+    lab.send(0, UPLINK, &eth(GW_UPLINK, ROUTER).carry(&answer));
+    lab.sent(TENANT);
+    lab.clock.0.set(lab.clock.0.get() + 7_441_000_000);
+    lab.pass(Duration::from_secs(5));
+    // The neighbour entry is old: it is asked for again.
+    let na = ip6("2001:db8:64::101", "2001:db8:64::1").na("2001:db8:64::101", false, true, true, Some(VM1));
+    lab.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&na));
+    lab.pass(Duration::from_secs(1));
+    let probes: Vec<_> = lab.sent(TENANT).into_iter().filter(|(_, p)| p[0] >> 4 == 6 && p[6] == 6).collect();
+    let want = ip6("2001:db8:64:ff9b::198.51.100.10", "2001:db8:64::101");
+    let want = want.hop_limit(64).tcp(&tcp(80, 5000).ack(0).window(0));
+    assert_eq!(probes, [(VM1, want)]);
+    // The host answers: the server hears of it, and the session goes on.
+    lab.send(0, TENANT, &eth(GW_TENANT, VM1).carry(&host.tcp(&tcp(5000, 80).seq(1).ack(1))));
+    lab.pass(Duration::from_secs(300));
+    assert_eq!(lab.shared.table.stats().sessions, 1);
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Classifier {
     own6: AddrSet<u128>,
     own4: AddrSet<u32>,
     nat64: Vec<Prefix6>,
+    /// Inside the NAT64 prefixes, and not translated.
+    native6: Vec<Prefix6>,
     pool: Vec<Prefix4>,
     /// What only tenants send from, and what nobody sends from (the NAT64 prefixes).
     inside6: Vec<Prefix6>,
@@ -133,7 +135,28 @@ impl Classifier {
         }
         let tenants = ifs.iter().filter(|i| i.tenant).flat_map(|i| &i.sources6);
         let inside6 = tenants.chain(&nat64).copied().collect();
-        Self { ports, ifs, own6: AddrSet::new(own6), own4: AddrSet::new(own4), nat64, pool, inside6 }
+        let (own6, own4) = (AddrSet::new(own6), AddrSet::new(own4));
+        Self { ports, ifs, own6, own4, nat64, native6: Vec::new(), pool, inside6 }
+    }
+
+    /// Leaves these prefixes inside the NAT64 prefixes untranslated, because a route leads to them (RFC 7915
+    /// 5.6, RFC 6888 3, REQ-6): packets to them are forwarded, and packets from them may come in.
+    #[must_use]
+    pub fn with_native(mut self, prefixes: Vec<Prefix6>) -> Self {
+        self.native6 = prefixes;
+        self
+    }
+
+    /// True if packets to `dst` are translated to IPv4.
+    #[inline]
+    #[must_use]
+    pub fn translates(&self, dst: Ipv6Addr) -> bool {
+        self.nat64.iter().any(|p| p.contains(dst)) && !self.is_native(dst)
+    }
+
+    #[inline(always)]
+    fn is_native(&self, a: Ipv6Addr) -> bool {
+        self.native6.iter().any(|p| p.contains(a))
     }
 
     /// Classifies a frame that came in on `port`, and gives it as a packet.
@@ -249,14 +272,15 @@ impl Classifier {
             // Internet (BCP 84, RFC 3704 2.2) from none of them.
             let (prefixes, wanted) =
                 if interface.tenant { (&interface.sources6, true) } else { (&self.inside6, false) };
-            if prefixes.iter().any(|p| p.contains(ip.src)) != wanted {
+            let within = prefixes.iter().any(|p| p.contains(ip.src));
+            if within != wanted && !(within && self.is_native(ip.src)) {
                 return Err(DropReason::SpoofedSource);
             }
         }
 
         let class = if local {
             Class::Local
-        } else if self.nat64.iter().any(|p| p.contains(ip.dst)) {
+        } else if self.translates(ip.dst) {
             Class::Nat64In
         } else {
             Class::Forward6

@@ -165,13 +165,13 @@ listed! {
         Nat64FragmentFull = "nat64-fragment-full",
         /// NAT64: the transport header is cut or contradicts itself.
         Nat64BadTransport = "nat64-bad-transport",
-        /// NAT64: the transport checksum is wrong where a new one has to be made from it.
+        /// NAT64: the checksum of an ICMP error is wrong, or that of the IPv4 header inside it.
         Nat64BadChecksum = "nat64-bad-checksum",
         /// NAT64: a UDP checksum of zero over IPv6 (RFC 8200 8.1).
         Nat64ZeroChecksum = "nat64-zero-checksum",
         /// NAT64: an IPv4 destination under the prefix that must not be reached through it.
         Nat64BadDestination = "nat64-bad-destination",
-        /// NAT64: an IPv4 source that the prefix must not stand for (RFC 6052 3.1).
+        /// NAT64: a source that nobody has, or that the prefix must not stand for (RFC 6052 3.1).
         Nat64BadSource = "nat64-bad-source",
         /// NAT64: a TCP segment that no session has and that is no SYN (RFC 6146 3.5.2).
         Nat64NoSession = "nat64-no-session",
@@ -245,6 +245,14 @@ listed! {
         Nat64SimultaneousOpens = "nat64-simultaneous-opens",
         /// Probes to hosts whose TCP connection was idle for its whole time (RFC 6146 3.5.2.2).
         Nat64Probes = "nat64-probes",
+        /// Records that control has taken from the workers' mapping logs.
+        Nat64LogRecords = "nat64-log-records",
+        /// Records of the mapping log that found no room in a worker's ring to control.
+        Nat64LogLost = "nat64-log-lost",
+        /// Records sent to IPFIX collectors, once for each collector (RFC 7011).
+        IpfixRecordsSent = "ipfix-records-sent",
+        /// Records that could not be sent to a collector; it sees a gap in the sequence numbers.
+        IpfixRecordsLost = "ipfix-records-lost",
         /// ICMP and ICMPv6 errors sent.
         IcmpErrorsSent = "icmp-errors-sent",
         /// ICMP and ICMPv6 errors not sent because of their rate limit.

@@ -211,6 +211,7 @@ fn rfc1122_3_2_2_no_error_about_an_error() {
     assert_eq!(about4(&mut rig, &p, Error4::TtlExceeded).len(), 1);
 }
 
+/// RFC 5508 7 (REQ-10e).
 #[test]
 fn rfc1812_4_3_2_7_nothing_about_groups_later_fragments_or_strange_sources() {
     let to = |dst: &str| ip4(HOST4, dst).udp(1, 2, b"x");

@@ -186,6 +186,23 @@ impl PortBitmap {
         freed
     }
 
+    /// Ends the rest of the ports of `range` early; returns how many. Each is freed once, whoever else
+    /// rotates at the same time. Reads each word of the range.
+    pub fn end_rest(&self, range: RangeInclusive<u16>) -> u32 {
+        let (lo, hi) = (u32::from(*range.start()), u32::from(*range.end()));
+        let mut freed = 0;
+        for w in word_of(lo)..=word_of(hi) {
+            let bits = within(w, lo, hi);
+            for set in &self.cooling {
+                if set[w].load(Ordering::SeqCst) & bits != 0 {
+                    let rested = set[w].fetch_and(!bits, Ordering::SeqCst) & bits;
+                    freed += self.free_bits(w, rested);
+                }
+            }
+        }
+        freed
+    }
+
     /// True if `port` is taken or resting.
     #[must_use]
     pub fn is_taken(&self, port: u16) -> bool {

@@ -32,6 +32,7 @@ pub enum Filtering {
     #[default]
     EndpointIndependent,
     /// Only remote addresses that the inside host sent to through the mapping, from any port of theirs.
+    /// Takes one session slot more for each mapping and remote address.
     AddressDependent,
     /// Only remote addresses and ports that the inside host sent to through the mapping.
     AddressAndPortDependent,
@@ -46,7 +47,7 @@ pub enum Allocation {
     /// In blocks of consecutive ports, for all protocols at once: one log record for each block that is
     /// given and returned, instead of one for each mapping.
     Blocks {
-        /// Ports of a block: a power of two, 8 to 16384.
+        /// Ports of a block: a power of two, 8 to 16384. A subscriber has at most [`MAX_BLOCKS`].
         ports: u16,
     },
     /// By calculation (RFC 7422): each subscriber's address and ports follow from its place in `hosts`, so
@@ -61,13 +62,17 @@ pub enum Allocation {
 /// What one subscriber may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Ports of each protocol that it gets whatever others have taken. 0: none are promised.
+    /// Ports of each protocol that it gets whatever others have taken. 0: none are promised. At most half of
+    /// what one pool address has (a tenant's on its own addresses: all). Half of each shared address is
+    /// kept for such promises at most; those that find no room any more are served without one.
     pub ports_min: u16,
-    /// Ports of each protocol that it may have at once (RFC 6888 4, REQ-4). Nothing: as many as there are.
+    /// Ports of each protocol that it may have at once (RFC 6888 3, REQ-4). Nothing: as many as there are.
     pub ports_max: Option<u16>,
-    /// Sessions that it may have at once (RFC 6888 4, REQ-5). Nothing: as many as there are.
+    /// Sessions that it may have at once (RFC 6888 3, REQ-5). Nothing: as many as there are. Those that
+    /// strangers open leave it the last quarter.
     pub sessions_max: Option<u32>,
-    /// New sessions a second, in the long run. Nothing: no limit.
+    /// New sessions from inside a second, in the long run (RFC 6888 3, REQ-4 c). 1 to 10^9. Nothing: no
+    /// limit.
     pub new_sessions_per_second: Option<u32>,
     /// New sessions at once on top of that rate.
     pub new_sessions_burst: u32,
@@ -97,7 +102,8 @@ pub struct Subscribers {
     /// Subscribers with a name.
     pub tenants: Vec<Tenant>,
     /// Subscribers without a name that have mappings at the same time, at most (tenants have places of
-    /// their own). 1 to 2^24. What a running pool has stays: a change needs a restart.
+    /// their own). 1 to 2^24. Each takes some 320 octets, and 400 more where blocks are given. What a
+    /// running pool has stays: a change needs a restart.
     pub capacity: u32,
 }
 
@@ -108,7 +114,7 @@ impl Default for Subscribers {
     }
 }
 
-/// A mapping that is always there (RFC 6888 4, REQ-9; RFC 6146 3.1: statically configured).
+/// A mapping that is always there (RFC 6146 3.1: configured by hand).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaticMapping {
     /// TCP or UDP, by protocol number.
@@ -139,7 +145,10 @@ pub struct Timeouts {
     pub udp: Duration,
     /// TCP that is open on both sides. RFC 5382 5 (REQ-5): two hours and four minutes at least.
     pub tcp_established: Duration,
-    /// TCP that is opening or closing. RFC 5382 5 (REQ-5): four minutes at least.
+    /// TCP that only one side has opened (RFC 7857 2.1: apart from the next, and it may be less than four
+    /// minutes).
+    pub tcp_opening: Duration,
+    /// TCP that is closing, was reset, or is being probed. RFC 5382 5 (REQ-5): four minutes at least.
     pub tcp_transitory: Duration,
     /// How long a SYN from outside that fits no session waits (RFC 6146 4: TCP_INCOMING_SYN).
     pub tcp_incoming_syn: Duration,
@@ -155,6 +164,7 @@ impl Default for Timeouts {
         Self {
             udp: Duration::from_secs(300),
             tcp_established: Duration::from_secs(7440),
+            tcp_opening: Duration::from_secs(240),
             tcp_transitory: Duration::from_secs(240),
             tcp_incoming_syn: Duration::from_secs(6),
             icmp: Duration::from_secs(60),
@@ -178,7 +188,7 @@ pub struct Options {
     pub filtering: Filtering,
     /// How long sessions may be idle.
     pub timeouts: Timeouts,
-    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8: 120 s). Zero: not at all.
+    /// How long a port rests before somebody else gets it (RFC 6888 3, REQ-8: 120 s). Zero: not at all.
     pub hold_down: Duration,
     /// UDP ports keep their parity where that is possible (RFC 4787 4.2.2).
     pub keep_parity: bool,
@@ -277,6 +287,7 @@ pub enum ConfigError {
 pub(crate) struct Ticks {
     pub(crate) udp: u32,
     pub(crate) tcp_established: u32,
+    pub(crate) tcp_opening: u32,
     pub(crate) tcp_transitory: u32,
     pub(crate) tcp_incoming_syn: u32,
     pub(crate) icmp: u32,
@@ -338,6 +349,7 @@ impl Config {
         let ticks = Ticks {
             udp: ticks("udp", t.udp)?,
             tcp_established: ticks("tcp-established", t.tcp_established)?,
+            tcp_opening: ticks("tcp-opening", t.tcp_opening)?,
             tcp_transitory: ticks("tcp-transitory", t.tcp_transitory)?,
             tcp_incoming_syn: ticks("tcp-incoming-syn", t.tcp_incoming_syn)?,
             icmp: ticks("icmp", t.icmp)?,
@@ -436,6 +448,7 @@ mod tests {
         let t = Config::new(good()).unwrap().ticks;
         let s = |ticks: u32| u64::from(ticks) * TICK_MICROS / 1_000_000;
         assert_eq!((s(t.udp), s(t.tcp_established), s(t.tcp_transitory)), (300, 7440, 240));
+        assert_eq!(s(t.tcp_opening), 240);
         assert_eq!((s(t.tcp_incoming_syn), s(t.icmp)), (6, 60));
     }
 

@@ -1,9 +1,14 @@
 //! The mapping log: fixed-size records that workers write and control reads (RFC 6888 4, REQ-12; RFC 8158).
 //!
-//! A worker never waits for control: a record that finds no room is lost and counted.
+//! ```text
+//!  session, mapping, block begins or ends -> Log (one a worker) -> control -> `tracing`, IPFIX
+//! ```
+//! A worker never waits for control: a record that finds no room is lost and counted. Nothing is written
+//! for packets of a session that is there already.
 
-use crate::config::LogOptions;
+use crate::config::{Config, LogOptions};
 use causeway_core::Instant;
+use causeway_flowtable::{Mapping, Session};
 use crossbeam::queue::ArrayQueue;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,11 +52,74 @@ pub struct LogRecord {
     pub remote4: u32,
     /// Its port.
     pub remote_port: u16,
-    /// The NAT64 prefix of a session, by number.
+    /// The NAT64 prefix of a session, by number; 0 unless destinations are logged.
     pub prefix: u8,
 }
 
-/// Records of one worker on their way to control.
+impl LogRecord {
+    /// An event of a session. Says where the session goes; [`Log::write`] leaves that out unless it is
+    /// asked for.
+    #[must_use]
+    pub fn of_session(at: Instant, event: LogEvent, session: &Session<'_>) -> Self {
+        Self {
+            at,
+            event,
+            protocol: session.protocol(),
+            src6: session.src6(),
+            src_port: session.src_port(),
+            out4: session.out4(),
+            out_port: session.out_port(),
+            last_port: 0,
+            remote4: session.remote4(),
+            remote_port: session.remote_port(),
+            prefix: session.prefix(),
+        }
+    }
+
+    /// An event of a mapping.
+    #[must_use]
+    pub fn of_mapping(at: Instant, event: LogEvent, mapping: &Mapping<'_>) -> Self {
+        Self {
+            at,
+            event,
+            protocol: mapping.protocol(),
+            src6: mapping.src6(),
+            src_port: mapping.src_port(),
+            out4: mapping.out4(),
+            out_port: mapping.out_port(),
+            last_port: 0,
+            remote4: 0,
+            remote_port: 0,
+            prefix: 0,
+        }
+    }
+}
+
+/// Logs that a session began or ended, if that is wanted.
+#[inline]
+pub(crate) fn session(log: Option<&Log>, config: &Config, at: Instant, event: LogEvent, s: &Session<'_>) {
+    if config.options().log.sessions {
+        write(log, config, LogRecord::of_session(at, event, s));
+    }
+}
+
+/// Logs that a mapping began or ended, if that is wanted.
+#[inline]
+pub(crate) fn mapping(log: Option<&Log>, config: &Config, at: Instant, event: LogEvent, m: &Mapping<'_>) {
+    if config.options().log.mappings {
+        write(log, config, LogRecord::of_mapping(at, event, m));
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write(log: Option<&Log>, config: &Config, record: LogRecord) {
+    if let Some(log) = log {
+        log.write(&config.options().log, record);
+    }
+}
+
+/// Records of one worker on their way to control. Written by that worker alone, read by control alone.
 #[derive(Debug)]
 pub struct Log {
     records: ArrayQueue<LogRecord>,
@@ -76,12 +144,19 @@ impl Log {
         if !wanted {
             return;
         }
+        // RFC 6888 4, REQ-12: nobody learns where a host went unless the operator asked for it.
         if !options.destinations {
-            (record.remote4, record.remote_port) = (0, 0);
+            (record.remote4, record.remote_port, record.prefix) = (0, 0, 0);
         }
         if self.records.push(record).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Records that wait for control.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.records.len()
     }
 
     /// Takes the oldest record. For control.

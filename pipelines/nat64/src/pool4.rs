@@ -153,7 +153,7 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Pool4 {
     config: Arc<Config>,
-    /// Each prefix with the place of its first address in `places`, and its set.
+    /// Each prefix with the place of its first address in `places`, and its set; in the order of addresses.
     prefixes: Vec<(Prefix4, usize, u8)>,
     /// First and last addresses, in order.
     ranges: Vec<(u32, u32)>,
@@ -236,6 +236,7 @@ impl Pool4 {
             }
             sets[number] = Set { first, count: places.len() - first };
         }
+        prefixes.sort();
         let hold_micros = u64::try_from(o.hold_down.as_micros()).unwrap_or(u64::MAX);
         let turns_each = PROTOCOLS.len() + places.iter().map(|p| p.blocks.len()).max().unwrap_or(0);
         let turns = u64::try_from(places.len() * turns_each).unwrap_or(u64::MAX).max(1);
@@ -363,7 +364,7 @@ impl Pool4 {
     #[must_use]
     pub(crate) fn serves(&self, host: Ipv6Addr, a: Ipv4Addr, port: u16) -> bool {
         let set = self.config.who().owner(host).set;
-        if !self.prefixes.iter().any(|(p, _, s)| p.contains(a) && *s == set) {
+        if self.prefix(a).is_none_or(|(_, _, s)| *s != set) {
             return false;
         }
         match self.calculated(set) {
@@ -387,8 +388,13 @@ impl Pool4 {
         if self.sets.len() == 1 { SHARED } else { self.config.who().owner(host).set }
     }
 
+    fn prefix(&self, a: Ipv4Addr) -> Option<&(Prefix4, usize, u8)> {
+        let next = self.prefixes.partition_point(|(p, ..)| p.address() <= a);
+        next.checked_sub(1).and_then(|n| self.prefixes.get(n)).filter(|(p, ..)| p.contains(a))
+    }
+
     fn place(&self, a: Ipv4Addr) -> Option<usize> {
-        let (p, base, _) = self.prefixes.iter().find(|(p, ..)| p.contains(a))?;
+        let (p, base, _) = self.prefix(a)?;
         usize::try_from(a.to_bits() - p.address().to_bits()).ok().map(|n| base + n)
     }
 
@@ -516,7 +522,7 @@ impl Pool4 {
         }
         // RFC 6888 3, REQ-8 b: a port that is the same subscriber's for ever need not rest.
         let calculated = matches!(self.mode, Mode::Deterministic(_))
-            && self.prefixes.iter().any(|(p, _, s)| *s == SHARED && p.contains(a));
+            && self.prefix(a).is_some_and(|(_, _, s)| *s == SHARED);
         if rest && !calculated {
             place.shared.ports[set].free_held(port);
         } else {

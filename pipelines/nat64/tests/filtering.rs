@@ -27,6 +27,7 @@ fn from(host: &str, port: u16, out: (Ipv4Addr, u16)) -> Vec<u8> {
     ip4(host, out.0).udp(port, out.1, b"y")
 }
 
+/// RFC 4787 5 (REQ-8).
 #[test]
 fn rfc6146_3_5_1_adf_lets_in_whom_the_host_sent_to_from_any_port() {
     let mut g = Gateway::with(adf());
@@ -83,6 +84,7 @@ fn rfc6146_3_5_1_a_permission_lives_exactly_as_long_as_a_session_with_that_addre
     ]);
 }
 
+/// RFC 5382 4.3 (REQ-3).
 #[test]
 fn rfc6146_3_5_2_and_3_5_3_adf_for_tcp_and_icmp_queries() {
     let mut g = Gateway::with(adf());

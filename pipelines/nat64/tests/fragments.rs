@@ -3,8 +3,8 @@
 mod common;
 
 use causeway_core::{DropReason, Duration};
-use causeway_nat64::{Options, Timeouts};
-use causeway_testkit::{check_packet, fragments4, fragments6, ip4, ip6, reassemble, tcp};
+use causeway_nat64::{Options, Timeouts, UdpZero};
+use causeway_testkit::{check_packet, fragments4, fragments6, ip4, ip6, poke, reassemble, tcp};
 use common::*;
 use std::net::Ipv4Addr;
 
@@ -71,6 +71,7 @@ fn port_of(whole: &[u8]) -> (Ipv4Addr, u16) {
     )
 }
 
+/// RFC 4787 11 (REQ-14).
 #[test]
 fn rfc6146_3_4_fragments_to_ipv4_in_every_order() {
     for protocol in [17, 6, 1] {
@@ -100,6 +101,7 @@ fn rfc6146_3_4_fragments_to_ipv4_in_every_order() {
     }
 }
 
+/// RFC 4787 11 (REQ-14).
 #[test]
 fn rfc6146_3_4_fragments_to_ipv6_in_every_order() {
     for protocol in [17u8, 6, 1] {
@@ -172,6 +174,7 @@ fn a_ping_of_65000_octets_goes_there_and_back() {
     assert_eq!(g.nat.held(), 0);
 }
 
+/// RFC 6146 3.4.
 #[test]
 fn rfc6146_4_fragments_wait_two_seconds_at_least_and_then_end() {
     let mut g = Gateway::lab();
@@ -233,6 +236,7 @@ fn a_second_end_or_octets_behind_the_end_spoil_the_packet() {
     assert_eq!(g.nat.held(), 0);
 }
 
+/// RFC 6146 3.4.
 #[test]
 fn rfc1858_3_and_rfc3128_2_tiny_fragments_are_dropped() {
     let mut g = Gateway::lab();
@@ -262,16 +266,109 @@ fn rfc8200_4_5_lengths_that_no_fragment_has() {
 }
 
 #[test]
-fn rfc7915_4_5_fragmented_udp_without_checksum_is_dropped_with_all_its_parts() {
+fn rfc6146_3_4_fragmented_udp_without_checksum_gets_one_in_every_order() {
+    for n in [3000, 3001] {
+        for order in orders(3) {
+            let mut g = Gateway::lab();
+            let (first, _) = packets(17, 10);
+            let out = g.open(&first);
+            let data = payload(n);
+            let whole = ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &data);
+            let parts = fragments4(&whole, 1280, 0x4711);
+            assert_eq!(parts.len(), 3);
+            let mut left = Vec::new();
+            for (n, part) in order.iter().enumerate() {
+                // Nothing leaves before everything is there.
+                assert!(left.is_empty());
+                left = through(&mut g, "uplink0", std::slice::from_ref(&parts[*part]));
+                assert_eq!(g.nat.held(), if n < 2 { n + 1 } else { 0 }, "{order:?}");
+            }
+            let got = reassemble(&left).unwrap();
+            check_packet(&got).unwrap();
+            assert_eq!(got, ip6(SERVER6, VM1).hop_limit(63).udp(53, 4000, &data), "{order:?}");
+            g.rig.assert_counted(&[
+                ("nat64-v6-to-v4", 1),
+                ("nat64-v4-to-v6", 3),
+                ("nat64-sessions-created", 1),
+                ("nat64-mappings-created", 1),
+            ]);
+        }
+    }
+}
+
+#[test]
+fn rfc6146_3_4_fragmented_udp_without_checksum_is_dropped_silently_if_it_does_not_come_together() {
     let mut g = Gateway::lab();
     let (first, _) = packets(17, 10);
     let out = g.open(&first);
+    let _ = g.rig.sent();
     let whole = ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &payload(3000));
+    // A part is missing.
     let parts = fragments4(&whole, 1280, 1);
-    assert_eq!(g.four(&parts[1]), Fate::Held);
-    assert_eq!(g.four(&parts[0]).dropped(), DropReason::Nat64Fragment);
+    assert_eq!((g.four(&parts[0]), g.four(&parts[2])), (Fate::Held, Fate::Held));
+    g.rig.advance(Duration::from_millis(2001));
+    poll(&mut g);
     assert_eq!(g.nat.held(), 0);
-    assert_eq!(g.four(&parts[2]).dropped(), DropReason::Nat64Fragment);
+    // The length of UDP is not that of the parts.
+    let parts = fragments4(&poke(whole, 24, &[0x0b, 0xbf]), 1280, 2);
+    assert_eq!(
+        (g.four(&parts[0]), g.four(&parts[1]), g.four(&parts[2])),
+        (Fate::Held, Fate::Held, Fate::Held)
+    );
+    assert_eq!(g.nat.held(), 0);
+    // It is as large as a datagram can be, in more parts than are held of one.
+    let parts =
+        fragments4(&ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &payload(65_000)), 576, 3);
+    let fates: Vec<_> = parts.iter().map(|p| g.four(p)).collect();
+    assert_eq!(fates.iter().filter(|f| **f == Fate::Held).count(), 64);
+    assert!(fates[64..].iter().all(|f| *f == Fate::Dropped(DropReason::Nat64FragmentFull)));
+    assert!(g.rig.sent().is_empty());
+    let dropped = ("drop.nat64-fragment-timeout", 2);
+    g.rig.assert_counted(&[
+        ("nat64-v6-to-v4", 1),
+        ("nat64-sessions-created", 1),
+        ("nat64-mappings-created", 1),
+        dropped,
+        ("drop.nat64-bad-transport", 1),
+        ("drop.nat64-fragment", 2),
+    ]);
+}
+
+#[test]
+fn rfc7915_4_5_fragmented_udp_without_checksum_is_forwarded_or_dropped_as_configured() {
+    let with = |udp_zero| {
+        let mut o = options();
+        o.policy.udp_zero = udp_zero;
+        let mut g = Gateway::with(o);
+        let out = g.open(&packets(17, 10).0);
+        let whole = ip4(SERVER, out.0).df(false).udp_without_checksum(53, out.1, &payload(3000));
+        (g, fragments4(&whole, 1280, 1))
+    };
+    let (mut g, parts) = with(UdpZero::Forward);
+    let left = through(&mut g, "uplink0", &parts);
+    assert_eq!(left[0][48 + 6..48 + 8], [0, 0]);
+    assert_eq!(reassemble(&left).unwrap()[48..], payload(3000));
+    let (mut g, parts) = with(UdpZero::Drop);
+    assert_eq!(g.four(&parts[0]).dropped(), DropReason::Nat64ZeroChecksum);
+    assert_eq!(g.four(&parts[1]).dropped(), DropReason::Nat64Fragment);
+}
+
+#[test]
+fn rfc7915_5_1_1_extension_headers_behind_a_fragment_header_are_refused() {
+    let mut g = Gateway::lab();
+    let options = [1, 4, 0, 0, 0, 0];
+    let chain = |offset, more| ip6(VM1, SERVER6).fragment(offset, more, 7).dest_options(&options);
+    let routing = ip6(VM1, SERVER6).fragment(0, false, 7).routing(4, 0, &[0; 4]);
+    let auth = ip6(VM1, SERVER6).fragment(0, false, 7).auth(1, 1, &[0; 12]);
+    for b in [chain(0, false), chain(0, true), routing, auth] {
+        assert_eq!(g.six(&b.udp(4000, 53, &[0; 64])).dropped(), DropReason::Nat64Fragment);
+    }
+    let later = ip6(VM1, SERVER6).fragment(9, false, 7).raw(60, &[0; 64]);
+    assert_eq!(g.six(&later).dropped(), DropReason::Nat64Fragment);
+    // ESP is no extension header here, but another protocol.
+    let esp = ip6(VM1, SERVER6).fragment(0, false, 7).raw(50, &[0; 64]);
+    assert_eq!(g.six(&esp).dropped(), DropReason::Nat64Protocol);
+    assert_eq!((g.sessions(), g.nat.held()), (0, 0));
 }
 
 #[test]
@@ -285,8 +382,9 @@ fn a_first_fragment_that_gets_no_session_takes_its_packet_along() {
     g.rig.assert_counted(&[("drop.nat64-fragment", 1)]);
 }
 
+/// RFC 4787 11 (REQ-14a).
 #[test]
-fn waiting_is_bounded_in_number() {
+fn rfc6146_3_4_and_5_3_waiting_is_bounded_in_number() {
     let mut g = Gateway::with(Options {
         timeouts: Timeouts { fragment: Duration::from_secs(30), ..Timeouts::default() },
         ..options()

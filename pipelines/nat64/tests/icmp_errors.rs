@@ -35,6 +35,7 @@ fn word(n: u32) -> [u8; 4] {
     n.to_be_bytes()
 }
 
+/// RFC 7915 4.3, RFC 5382 7.3 (REQ-9), RFC 4787 9 (REQ-12b), RFC 4884 5.5.
 #[test]
 fn rfc7915_4_2_every_type_and_code_to_ipv6_equals_the_oracle() {
     let Flowing { mut g, out, sent4, .. } = flowing(30);
@@ -67,6 +68,7 @@ fn rfc7915_4_2_every_type_and_code_to_ipv6_equals_the_oracle() {
     assert!(g.rig.sent().is_empty());
 }
 
+/// RFC 7915 5.3, RFC 5382 7.3 (REQ-9).
 #[test]
 fn rfc7915_5_2_every_type_and_code_to_ipv4_equals_the_oracle() {
     let Flowing { mut g, out, sent6, .. } = flowing(30);
@@ -153,7 +155,7 @@ fn rfc7915_5_2_mtu_to_ipv4() {
 }
 
 #[test]
-fn rfc5508_4_2_errors_of_tcp_udp_and_echo_find_their_session_in_both_directions() {
+fn rfc5508_4_2_1_req_4_and_4_2_2_req_5_errors_find_their_session_in_both_directions() {
     let mut g = Gateway::lab();
     let host = ip6(VM1, SERVER6);
     for (request, reply) in [
@@ -186,8 +188,9 @@ fn rfc5508_4_2_errors_of_tcp_udp_and_echo_find_their_session_in_both_directions(
     }
 }
 
+/// RFC 4787 9 (REQ-12), RFC 5382 7.3 (REQ-10).
 #[test]
-fn rfc5508_4_2_req_5_errors_never_renew_a_session() {
+fn rfc6146_3_5_and_rfc5508_4_3_req_6_errors_never_renew_a_session() {
     let Flowing { mut g, out, sent4, sent6 } = flowing(10);
     for _ in 0..29 {
         g.pass(Duration::from_secs(10));
@@ -203,7 +206,7 @@ fn rfc5508_4_2_req_5_errors_never_renew_a_session() {
 }
 
 #[test]
-fn errors_about_packets_that_nobody_sent_are_dropped() {
+fn rfc5508_4_2_1_req_4_and_4_2_2_req_5_errors_about_packets_that_nobody_sent_are_dropped() {
     let Flowing { mut g, out, sent4, sent6 } = flowing(10);
     let other_port = poke(sent4.clone(), 20, &[0x11, 0x11]);
     assert_eq!(
@@ -225,8 +228,9 @@ fn errors_about_packets_that_nobody_sent_are_dropped() {
     assert!(g.rig.sent().is_empty(), "RFC 4443 2.4(e.1): nothing is said about an error");
 }
 
+/// RFC 6146 3.4, RFC 5508 4.1 (REQ-3).
 #[test]
-fn wrong_checksums_short_and_nested_errors_are_dropped() {
+fn rfc7915_4_3_5_3_wrong_checksums_short_and_nested_errors_are_dropped() {
     let Flowing { mut g, out, sent4, sent6 } = flowing(10);
     let four = ip4(SERVER, out.0).icmp(3, 1, [0; 4], &sent4);
     assert_eq!(g.four(&poke(four, 22, &[0, 1])).dropped(), DropReason::Nat64BadChecksum);
@@ -252,7 +256,7 @@ fn wrong_checksums_short_and_nested_errors_are_dropped() {
 }
 
 #[test]
-fn rfc4443_2_4_c_an_error_fits_the_lowest_mtu_and_rfc1812_4_3_2_3_576_octets() {
+fn rfc4443_2_4_c_an_error_fits_the_lowest_mtu_and_rfc1812_4_3_2_3_or_576_octets() {
     let Flowing { mut g, out, sent4, sent6 } = flowing(1300);
     let b = g.four(&ip4(SERVER, out.0).icmp(11, 0, [0; 4], &sent4)).sent();
     check_packet(&b).unwrap();
@@ -262,8 +266,9 @@ fn rfc4443_2_4_c_an_error_fits_the_lowest_mtu_and_rfc1812_4_3_2_3_576_octets() {
     assert_eq!(b.len(), 576);
 }
 
+/// RFC 6791 3.2.
 #[test]
-fn rfc6791_a_router_inside_gets_an_address_that_is_ours() {
+fn rfc7915_6_and_rfc6791_4_a_router_inside_gets_an_address_that_is_ours() {
     let Flowing { mut g, out, sent6, .. } = flowing(10);
     let p = ip6("2001:db8:64::fe", SERVER6).icmp(3, 0, [0; 4], &sent6);
     let b = g.six(&p).sent();
@@ -278,6 +283,7 @@ fn rfc6791_a_router_inside_gets_an_address_that_is_ours() {
     assert_eq!(b[12..16], [192, 0, 2, 77]);
 }
 
+/// RFC 5837 4.1, RFC 5837 6, RFC 6791 4.
 #[test]
 fn rfc5837_4_a_router_inside_is_named_in_an_extension() {
     let Flowing { mut g, sent6, .. } = flowing(10);
@@ -306,6 +312,7 @@ fn rfc5837_4_a_router_inside_is_named_in_an_extension() {
     assert_eq!(b[25], 0);
 }
 
+/// RFC 7915 4.1: an illegal source of an error is translated. RFC 4787 9 (REQ-12a).
 #[test]
 fn rfc7915_4_2_a_router_outside_keeps_its_address_under_the_prefix() {
     let Flowing { mut g, out, sent4, .. } = flowing(10);
@@ -362,8 +369,9 @@ fn padded(mut b: Vec<u8>, to: usize) -> Vec<u8> {
     b
 }
 
+/// RFC 4884 4.6, RFC 4884 6, RFC 5837 5.
 #[test]
-fn rfc4884_extensions_move_with_their_length_to_ipv6() {
+fn rfc7915_4_2_5_2_and_rfc4884_4_extensions_move_with_their_length_to_ipv6() {
     for n in [10, 60, 92, 100, 103] {
         let Flowing { mut g, out, sent4, .. } = flowing(n);
         let datagram = padded(sent4.clone(), sent4.len().next_multiple_of(4).max(128));
@@ -390,8 +398,9 @@ fn rfc4884_extensions_move_with_their_length_to_ipv6() {
     }
 }
 
+/// RFC 4884 6, RFC 5837 5.
 #[test]
-fn rfc4884_extensions_move_with_their_length_to_ipv4() {
+fn rfc7915_4_2_5_2_and_rfc4884_4_extensions_move_with_their_length_to_ipv4() {
     for n in [10, 80, 100, 101] {
         let Flowing { mut g, out, sent6, .. } = flowing(n);
         let datagram = padded(sent6.clone(), sent6.len().next_multiple_of(8).max(128));
@@ -413,8 +422,9 @@ fn rfc4884_extensions_move_with_their_length_to_ipv4() {
     }
 }
 
+/// RFC 4884 7.
 #[test]
-fn rfc4884_a_length_beyond_the_packet_is_refused_and_a_large_datagram_is_cut_before_its_extension() {
+fn rfc7915_4_2_and_rfc4884_4_a_length_beyond_the_packet_is_refused_and_a_large_datagram_is_cut() {
     let Flowing { mut g, out, sent4, .. } = flowing(1000);
     let p = ip4(ROUTER, out.0).icmp(11, 0, [0, 255, 0, 0], &sent4[..200]);
     assert_eq!(g.four(&p).dropped(), DropReason::Nat64BadTransport);
@@ -425,6 +435,7 @@ fn rfc4884_a_length_beyond_the_packet_is_refused_and_a_large_datagram_is_cut_bef
     assert_eq!(usize::from(b[44]) * 8, b.len() - 48 - 12);
 }
 
+/// RFC 5508 5 (REQ-7), RFC 7857 12.
 #[test]
 fn rfc6146_3_8_an_error_about_a_hairpinned_packet_reaches_its_sender() {
     let mut g = Gateway::lab();

@@ -1,16 +1,14 @@
-//! Random packets against the oracle, hostile frames, and random sequences against a model.
+//! Random packets against the oracle, and hostile frames. Random sequences are in `model.rs`.
 
 mod common;
 
-use causeway_core::{DropReason, Duration, Frame, HeapFrame, Packet, Verdict};
-use causeway_nat64::rfc6146::tcp_fsm::{Event, Lifetime, Side, State};
-use causeway_nat64::{Options, Timeouts};
+use causeway_core::{DropReason, Frame, HeapFrame, Packet, Verdict};
+use causeway_nat64::Options;
 use causeway_testkit::mutate::{hostile, samples};
 use causeway_testkit::nat64_oracle::{self, Flow};
-use causeway_testkit::{Ip6, check_packet, describe, fragments4, ip4, ip6, reassemble, tcp};
+use causeway_testkit::{Ip6, check_packet, describe, fragments4, fragments6, ip4, ip6, reassemble, tcp};
 use common::*;
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const PREFIXES: [&str; 6] = [
@@ -85,6 +83,74 @@ fn chained(mut b: Ip6, chain: &[u8]) -> Ip6 {
         };
     }
     b
+}
+
+/// Somebody complains about a packet.
+#[derive(Debug, Clone)]
+struct Complaint {
+    protocol: u8,
+    data: Vec<u8>,
+    /// Octets of the upper layer that are repeated in the error, at most.
+    kept: usize,
+    class: u8,
+    hops: u8,
+    df: bool,
+    id: u32,
+    options: usize,
+    first_of_many: bool,
+    /// Type and code of the ICMP error, and of the ICMPv6 error.
+    four: (u8, u8),
+    six: (u8, u8),
+    word: u32,
+    extension: Option<Vec<u8>>,
+}
+
+impl Complaint {
+    /// The body of the error and, if it has an extension, the length before that in words.
+    fn body(&self, whole: &[u8], head: usize, word: usize) -> (Vec<u8>, u8) {
+        // Words are counted in one octet.
+        let mut b = whole[..whole.len().min(head + self.kept).min(1000)].to_vec();
+        let Some(extension) = &self.extension else { return (b, 0) };
+        b.resize(b.len().next_multiple_of(word).max(128), 0);
+        let words = u8::try_from(b.len() / word).unwrap();
+        b.extend(extension);
+        (b, words)
+    }
+}
+
+fn complaint() -> impl Strategy<Value = Complaint> {
+    let four =
+        prop_oneof![(Just(3u8), 0u8..17), (Just(11u8), 0u8..2), (Just(12u8), 0u8..4), (4u8..7, 0u8..2)];
+    let six =
+        prop_oneof![(Just(1u8), 0u8..8), (Just(2u8), Just(0u8)), (Just(3u8), 0u8..2), (Just(4u8), 0u8..4)];
+    let protocol = prop_oneof![Just(6u8), Just(17), Just(1)];
+    let octets = |n| proptest::collection::vec(any::<u8>(), 0..n);
+    let data = prop_oneof![octets(64), octets(1300)];
+    let packet = (protocol, data, 8usize..1300, any::<u8>(), any::<u8>(), any::<bool>(), any::<u32>());
+    let objects = proptest::collection::vec(any::<[u8; 4]>(), 1..12).prop_map(|w| w.concat());
+    let kinds = (0usize..4, any::<bool>(), four, six, any::<u32>(), proptest::option::of(objects));
+    (packet, kinds).prop_map(
+        |(
+            (protocol, data, kept, class, hops, df, id),
+            (options, first_of_many, four, six, word, extension),
+        )| {
+            Complaint {
+                protocol,
+                data,
+                kept,
+                class,
+                hops,
+                df,
+                id,
+                options,
+                first_of_many,
+                four,
+                six,
+                word,
+                extension,
+            }
+        },
+    )
 }
 
 proptest! {
@@ -173,6 +239,110 @@ proptest! {
                 prop_assert!(p.len() + 28 > 1280);
             }
         }
+    }
+
+    #[test]
+    fn fragments_to_ipv4_equal_the_oracles_fragment_by_fragment(
+        n in 1600usize..4000, mtu in 1280usize..1500, protocol in prop_oneof![Just(6u8), Just(17)], id: u32, class: u8,
+        chain in proptest::collection::vec(0u8..4, 0..3),
+    ) {
+        let mut g = Gateway::lab();
+        let data: Vec<u8> = (0..n).map(|i| i as u8).collect();
+        let b = ip6(VM1, SERVER6).traffic_class(class);
+        let whole = if protocol == 17 { b.udp(4000, 53, &data) } else { b.tcp(&tcp(4000, 53).syn().payload(&data)) };
+        let (mut out, mut left) = (None, Vec::new());
+        for p in fragments6(&whole, mtu, id) {
+            // Extension headers before the Fragment header.
+            let offset = u16::from_be_bytes([p[42], p[43]]);
+            let p = chained(ip6(VM1, SERVER6).traffic_class(class), &chain)
+                .fragment(offset >> 3, offset & 1 == 1, id)
+                .raw(protocol, &p[48..]);
+            let got = g.six(&p).sent();
+            let out = *out.get_or_insert_with(|| {
+                (Ipv4Addr::new(got[12], got[13], got[14], got[15]), u16::from_be_bytes([got[20], got[21]]))
+            });
+            let f = flow(VM1, 4000, 53, out);
+            prop_assert_eq!(&got, &nat64_oracle::v6_to_v4(&p, &f, &choice(0)).unwrap());
+            left.push(got);
+        }
+        let whole = reassemble(&left).map_err(TestCaseError::fail)?;
+        check_packet(&whole).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&whole[whole.len() - n..], &data[..]);
+    }
+
+    /// Errors of every kind, about packets of every kind, whole, cut, fragmented, with options and extension
+    /// headers, with and without extensions behind them.
+    #[test]
+    fn every_error_equals_the_oracles(e in complaint()) {
+        let mut g = Gateway::lab();
+        let opening = match e.protocol {
+            17 => ip6(VM1, SERVER6).udp(4000, 53, b""),
+            6 => ip6(VM1, SERVER6).tcp(&tcp(4000, 53).syn()),
+            _ => ip6(VM1, SERVER6).echo_request(4000, 1, b""),
+        };
+        let out = g.open(&opening);
+        let f = flow(VM1, 4000, if e.protocol == 1 { 0 } else { 53 }, out);
+        let _ = g.rig.sent();
+
+        // About what the server got.
+        let options: &[u8] = [&[][..], &[1, 1, 1, 0], &[7, 7, 4, 0, 0, 0, 0, 0], &[148, 4, 0, 0]][e.options];
+        let b = ip4(out.0, SERVER).tos(e.class).ttl(e.hops).df(e.df).id(e.id as u16).options(options);
+        let upper = match e.protocol {
+            17 => ip4(out.0, SERVER).udp(out.1, 53, &e.data),
+            6 => ip4(out.0, SERVER).tcp(&tcp(out.1, 53).ack(1).payload(&e.data)),
+            _ => ip4(out.0, SERVER).echo_request(out.1, 1, &e.data),
+        };
+        let upper = &upper[20..];
+        let whole = match e.first_of_many && e.protocol != 1 {
+            true => b.df(false).fragment(0, true).raw(e.protocol, &upper[..upper.len() / 8 * 8]),
+            false => b.raw(e.protocol, upper),
+        };
+        let (kind, code) = e.four;
+        let (body, words) = e.body(&whole, 20 + options.len(), 4);
+        let mut word = e.word.to_be_bytes();
+        word[1] = words;
+        let p = ip4(SERVER, out.0).icmp(kind, code, word, &body);
+        match (g.four(&p), nat64_oracle::v4_to_v6(&p, &f, &choice(0))) {
+            (Fate::Sent(got, _), Some(want)) => {
+                prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+            }
+            (Fate::Dropped(DropReason::Nat64IcmpType), None) => {}
+            (got, want) => prop_assert!(false, "{:?}, not {:?}", got, want),
+        }
+
+        // About what the host got.
+        let b = ip6(SERVER6, VM1).traffic_class(e.class).hop_limit(e.hops);
+        let upper = match e.protocol {
+            17 => ip6(SERVER6, VM1).udp(53, 4000, &e.data),
+            6 => ip6(SERVER6, VM1).tcp(&tcp(53, 4000).ack(1).payload(&e.data)),
+            _ => ip6(SERVER6, VM1).echo_reply(4000, 1, &e.data),
+        };
+        let upper = &upper[40..];
+        let protocol = if e.protocol == 1 { 58 } else { e.protocol };
+        let (whole, head) = match e.first_of_many && e.protocol != 1 {
+            true => (b.fragment(0, true, e.id).raw(protocol, &upper[..upper.len() / 8 * 8]), 48),
+            false => (b.raw(protocol, upper), 40),
+        };
+        let (kind, code) = e.six;
+        let (body, words) = e.body(&whole, head, 8);
+        let mut word = e.word.to_be_bytes();
+        if matches!(kind, 1 | 3) {
+            word[0] = words;
+        }
+        // Of Packet Too Big and Parameter Problem the octets that are told are within reason.
+        if matches!(kind, 2 | 4) {
+            word = (e.word % if kind == 2 { 10_000 } else { 45 }).to_be_bytes();
+        }
+        let p = ip6(VM1, SERVER6).icmp(kind, code, word, &body);
+        match (g.six(&p), nat64_oracle::v6_to_v4(&p, &f, &choice(0))) {
+            (Fate::Sent(got, _), Some(_)) => {
+                let want = nat64_oracle::v6_to_v4(&p, &f, &choice(id_of(&got))).unwrap();
+                prop_assert_eq!(&got, &want, "{} not {}", describe(&got), describe(&want));
+            }
+            (Fate::Dropped(DropReason::Nat64IcmpType), None) => {}
+            (got, want) => prop_assert!(false, "{:?}, not {:?}", got, want),
+        }
+        prop_assert!(g.rig.sent().is_empty());
     }
 
     #[test]
@@ -273,173 +443,4 @@ fn one_verdict(g: &mut Gateway, octets: &[u8], six: bool) {
         assert_eq!(b[0] >> 4, if six { 4 } else { 6 });
     }
     let _ = ctx.outbox.drain().count();
-}
-
-/// What happens in a sequence.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A packet from inside: host, port, destination; for TCP the control bits.
-    Out { host: u8, port: u8, to: u8, tcp: bool, flags: u8 },
-    /// A packet from outside to the mapping of this host and port, if there is one.
-    In { host: u8, port: u8, from: u8, tcp: bool, flags: u8 },
-    /// Seconds pass.
-    Pass(u16),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let flags = prop_oneof![Just(0x02u8), Just(0x12), Just(0x10), Just(0x11), Just(0x04), Just(0x18)];
-    prop_oneof![
-        5 => (0u8..2, 0u8..3, 0u8..3, any::<bool>(), flags.clone())
-            .prop_map(|(host, port, to, tcp, flags)| Step::Out { host, port, to, tcp, flags }),
-        5 => (0u8..2, 0u8..3, 0u8..3, any::<bool>(), flags)
-            .prop_map(|(host, port, from, tcp, flags)| Step::In { host, port, from, tcp, flags }),
-        2 => (1u16..400).prop_map(Step::Pass),
-    ]
-}
-
-/// A session of the model: when it was last renewed, and the state of TCP.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    seen: u64,
-    state: Option<State>,
-}
-
-/// Host, port, and whether it is TCP.
-type Inside = (u8, u8, bool);
-/// Pool address and port, and the sessions by remote.
-type Mapped = ((Ipv4Addr, u16), HashMap<u8, Open>);
-
-#[derive(Debug, Default)]
-struct Model {
-    now: u64,
-    mappings: HashMap<Inside, Mapped>,
-}
-
-impl Model {
-    /// The stage sweeps after every pass.
-    fn pass(&mut self, s: u64) {
-        self.now += s;
-        for ((_, _, _), (_, sessions)) in &mut self.mappings {
-            sessions.retain(|_, o| {
-                let life = match o.state.map(State::lifetime) {
-                    None => 300,
-                    Some(Lifetime::Transitory) => 240,
-                    Some(Lifetime::Established) => 1000,
-                };
-                if o.state == Some(State::Established) && self.now - o.seen > life {
-                    // It is probed, and has the time of TRANS.
-                    *o = Open { seen: self.now, state: Some(State::Trans) };
-                    return true;
-                }
-                self.now - o.seen <= life
-            });
-        }
-        self.mappings.retain(|_, (_, sessions)| !sessions.is_empty());
-    }
-
-    /// Advances a session; opens it if it may be. True if the packet passes.
-    fn packet(
-        &mut self,
-        key: (u8, u8, bool),
-        remote: u8,
-        side: Side,
-        flags: u8,
-        out: Option<(Ipv4Addr, u16)>,
-    ) {
-        let now = self.now;
-        let event = Event::of(side, flags);
-        let entry = self.mappings.get_mut(&key);
-        match entry.and_then(|(_, s)| s.get_mut(&remote)) {
-            Some(o) => match o.state {
-                Some(state) => {
-                    let step = state.on(event);
-                    o.state = Some(step.next);
-                    if step.renew {
-                        o.seen = now;
-                    }
-                }
-                None => {
-                    if side == Side::V6 {
-                        o.seen = now;
-                    }
-                }
-            },
-            None => {
-                let state = if key.2 { State::open(event) } else { None };
-                if (!key.2 || state.is_some()) && (out.is_some() || self.mappings.contains_key(&key)) {
-                    let sessions =
-                        &mut self.mappings.entry(key).or_insert_with(|| (out.unwrap(), HashMap::new())).1;
-                    sessions.insert(remote, Open { seen: now, state });
-                }
-            }
-        }
-    }
-}
-
-fn segment(src: u16, dst: u16, flags: u8) -> causeway_testkit::Tcp {
-    let t = tcp(src, dst);
-    let t = if flags & 0x02 != 0 { t.syn() } else { t };
-    let t = if flags & 0x10 != 0 { t.ack(1) } else { t };
-    let t = if flags & 0x01 != 0 { t.fin() } else { t };
-    if flags & 0x04 != 0 { t.rst() } else { t }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn random_sequences_follow_the_model(steps in proptest::collection::vec(step(), 1..80)) {
-        let timeouts = Timeouts { tcp_established: Duration::from_secs(1000), ..Timeouts::default() };
-        let mut g = Gateway::with(Options { timeouts, hold_down: Duration::ZERO, ..options() });
-        let mut m = Model::default();
-        let hosts = [VM1, VM2];
-        let remotes = ["198.51.100.10", "198.51.100.11", "198.51.100.99"];
-        for s in steps {
-            match s {
-                Step::Pass(s) => {
-                    g.pass(Duration::from_secs(u64::from(s)));
-                    m.pass(u64::from(s));
-                }
-                Step::Out { host, port, to, tcp: is_tcp, flags } => {
-                    let key = (host, port, is_tcp);
-                    let dst = g.nat.config().prefixes().get(0).unwrap().embed(v4(remotes[usize::from(to)]));
-                    let b = ip6(hosts[usize::from(host)], dst);
-                    let src_port = 4000 + u16::from(port);
-                    let p = if is_tcp { b.tcp(&segment(src_port, 53, flags)) } else { b.udp(src_port, 53, b"x") };
-                    let known = m.mappings.get(&key).map(|(out, _)| *out);
-                    let stray = is_tcp && State::open(Event::of(Side::V6, flags)).is_none();
-                    match g.six(&p) {
-                        Fate::Sent(b, _) => {
-                            check_packet(&b).map_err(TestCaseError::fail)?;
-                            let got = (Ipv4Addr::new(b[12], b[13], b[14], b[15]), u16::from_be_bytes([b[20], b[21]]));
-                            prop_assert!(known.is_none_or(|k| k == got), "the mapping changed");
-                            prop_assert!(known.is_some() || !stray);
-                            m.packet(key, to, Side::V6, flags, Some(got));
-                        }
-                        other => {
-                            prop_assert!(known.is_none() && stray, "{other:?}");
-                            prop_assert_eq!(other.dropped(), DropReason::Nat64NoSession);
-                        }
-                    }
-                }
-                Step::In { host, port, from, tcp: is_tcp, flags } => {
-                    let key = (host, port, is_tcp);
-                    let Some((out, _)) = m.mappings.get(&key) else { continue };
-                    let b = ip4(remotes[usize::from(from)], out.0);
-                    let p = if is_tcp { b.tcp(&segment(53, out.1, flags)) } else { b.udp(53, out.1, b"y") };
-                    let got = g.four(&p).sent();
-                    check_packet(&got).map_err(TestCaseError::fail)?;
-                    prop_assert_eq!(&got[24..40], &v6(hosts[usize::from(host)]).octets()[..]);
-                    prop_assert_eq!(u16::from_be_bytes([got[42], got[43]]), 4000 + u16::from(port));
-                    m.packet(key, from, Side::V4, flags, None);
-                }
-            }
-            let sessions: usize = m.mappings.values().map(|(_, s)| s.len()).sum();
-            prop_assert_eq!((g.sessions(), g.mappings()), (sessions, m.mappings.len()));
-            let in_use: u32 = g.nat.pool().usage().map(|u| u.in_use).sum();
-            prop_assert_eq!(in_use as usize, m.mappings.len(), "as many ports as mappings");
-            let outs: std::collections::HashSet<_> = m.mappings.iter().map(|(k, (o, _))| (k.2, *o)).collect();
-            prop_assert_eq!(outs.len(), m.mappings.len(), "no two mappings look the same");
-        }
-    }
 }

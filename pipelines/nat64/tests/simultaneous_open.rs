@@ -29,6 +29,7 @@ fn syn4(out: (Ipv4Addr, u16), port: u16) -> Vec<u8> {
     ip4(CLIENT, out.0).tcp(&tcp(port, out.1).seq(77).syn())
 }
 
+/// RFC 5382 4.2 (REQ-2a).
 #[test]
 fn rfc6146_3_5_2_2_a_filtered_v4_syn_waits_for_the_one_from_inside() {
     for filtering in [Filtering::AddressDependent, Filtering::AddressAndPortDependent] {

@@ -164,6 +164,27 @@ fn rfc6146_3_5_2_a_tcp_connection_from_inside_from_syn_to_end() {
 }
 
 #[test]
+fn rfc7857_2_1_opening_and_closing_have_timeouts_of_their_own() {
+    let t = Timeouts { tcp_opening: s(30), ..Timeouts::default() };
+    let mut g = Gateway::with(Options { timeouts: t, ..options() });
+    g.open(&ip6(VM1, SERVER6).tcp(&tcp(5000, 80).syn()));
+    let out = g.open(&ip6(VM1, SERVER6).tcp(&tcp(5001, 80).syn()));
+    g.four(&ip4(SERVER, out.0).tcp(&tcp(80, out.1).rst())).sent();
+    let open = g.open(&ip6(VM1, SERVER6).tcp(&tcp(5002, 80).syn()));
+    g.four(&ip4(SERVER, open.0).tcp(&tcp(80, open.1).syn().ack(1))).sent();
+    g.four(&ip4(SERVER, open.0).tcp(&tcp(80, open.1).rst())).sent();
+    g.pass(s(30));
+    assert_eq!(g.sessions(), 3);
+    // RFC 7857 2.2 leaves a reset connection its four minutes; one that never opened has its own.
+    g.pass(s(1));
+    assert_eq!(g.sessions(), 1);
+    g.pass(s(209));
+    assert_eq!(g.sessions(), 1);
+    g.pass(s(1));
+    assert_eq!(g.sessions(), 0);
+}
+
+#[test]
 fn rfc5382_5_req_5_an_established_connection_lives_two_hours_and_four_minutes() {
     let mut g = Gateway::lab();
     let out = g.open(&ip6(VM1, SERVER6).tcp(&tcp(5000, 80).syn()));
@@ -329,7 +350,48 @@ fn a_full_table_is_told_and_gives_everything_back() {
 }
 
 #[test]
-fn rfc6888_4_req_8_ports_come_back_after_they_rested() {
+fn rfc5508_6_req_8_no_room_for_a_session_from_outside_is_told() {
+    let mut g = Gateway::sized(options(), 64);
+    let out = g.open(&udp(VM1, 1, 53));
+    assert!((54..2000).any(|to| !matches!(g.six(&udp(VM1, 1, to)), Fate::Sent(..))), "full");
+    let _ = g.rig.sent();
+    let sessions = g.sessions();
+    assert_eq!(g.four(&ip4(CLIENT, out.0).udp(9, out.1, b"x")).dropped(), DropReason::Nat64TableFull);
+    let sent = g.rig.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].octets[16..22], [198, 51, 100, 99, 3, 13], "administratively prohibited");
+    // Flows that are open go on in both directions.
+    assert!(matches!(g.four(&from_server(out, 53)), Fate::Sent(..)));
+    assert_eq!(g.open(&udp(VM1, 1, 53)), out);
+    assert_eq!((g.sessions(), g.mappings()), (sessions, 1));
+}
+
+#[test]
+fn rfc4787_9_req_12_and_rfc5382_7_3_req_10_icmp_errors_end_nothing() {
+    let mut g = Gateway::lab();
+    let u = g.open(&udp(VM1, 4000, 53));
+    let t = g.open(&ip6(VM1, SERVER6).tcp(&tcp(5000, 80).syn()));
+    g.four(&ip4(SERVER, t.0).tcp(&tcp(80, t.1).syn().ack(1))).sent();
+    let about = [ip4(u.0, SERVER).udp(u.1, 53, b"x"), ip4(t.0, SERVER).tcp(&tcp(t.1, 80).ack(1))];
+    for (kind, code) in [(3, 0), (3, 1), (3, 2), (3, 3), (3, 13), (11, 0)] {
+        for p in &about {
+            // The server, and a router on the way.
+            for from in [SERVER, CLIENT] {
+                let got = g.four(&ip4(from, t.0).icmp(kind, code, [0; 4], p));
+                assert!(matches!(got, Fate::Sent(..)), "{kind} {code}: {got:?}");
+            }
+        }
+    }
+    assert_eq!(g.state(t, (SERVER, 80), TCP), Some(3), "still ESTABLISHED");
+    assert_eq!((g.sessions(), g.mappings()), (2, 2));
+    g.pass(s(299));
+    assert_eq!(g.sessions(), 2);
+    g.pass(s(2));
+    assert_eq!(g.sessions(), 1, "and they renewed nothing");
+}
+
+#[test]
+fn rfc6888_3_req_8_ports_come_back_after_they_rested() {
     let mut g = Gateway::lab();
     for port in 1..100 {
         g.open(&udp(VM1, port, 53));

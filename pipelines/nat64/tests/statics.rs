@@ -1,4 +1,4 @@
-//! Static mappings (RFC 6888 4 REQ-9, RFC 6146 3.1), and how they come and go.
+//! Static mappings (RFC 6146 3.1, RFC 6146 3.1), and how they come and go.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn syn_to(at: (&str, u16), port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn rfc6888_4_req_9_a_static_mapping_lets_everybody_in_whatever_the_filtering() {
+fn rfc6146_3_1_a_static_mapping_lets_everybody_in_whatever_the_filtering() {
     for filtering in
         [Filtering::EndpointIndependent, Filtering::AddressDependent, Filtering::AddressAndPortDependent]
     {

@@ -23,6 +23,7 @@ fn syn() -> Tcp {
     tcp(5000, 80).syn()
 }
 
+/// RFC 7915 4.1, RFC 7915 4.2, RFC 7915 4.5, RFC 7915 5, RFC 7915 5.5, RFC 5508 3.1 (REQ-1), RFC 6888 3 (REQ-1).
 #[test]
 fn rfc7915_5_1_every_protocol_equals_the_oracle_and_comes_back() {
     let mut g = Gateway::lab();
@@ -63,6 +64,7 @@ fn rfc7915_5_1_every_protocol_equals_the_oracle_and_comes_back() {
     ]);
 }
 
+/// RFC 7915 5.
 #[test]
 fn rfc7915_5_1_df_by_size_and_a_real_identification() {
     let mut g = Gateway::lab();
@@ -95,6 +97,7 @@ fn rfc7915_4_1_5_1_traffic_class_is_copied_or_set() {
     check_packet(&b).unwrap();
 }
 
+/// RFC 7915 4.1 and 5.1, RFC 4443 3.3, RFC 5508 7.2 (REQ-10a).
 #[test]
 fn rfc8200_3_and_rfc1812_5_3_1_the_last_hop_is_answered() {
     let mut g = Gateway::lab();
@@ -125,6 +128,7 @@ fn rfc7915_5_1_extension_headers_are_skipped() {
             .dest_options(&[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         ip6(VM1, SERVER6).routing(4, 0, &[0; 4]),
         ip6(VM1, SERVER6).fragment(0, false, 0x1234_5678),
+        ip6(VM1, SERVER6).dest_options(&[1, 4, 0, 0, 0, 0]).fragment(0, false, 0x1234_5678),
     ];
     let out = g.open(&udp6(1));
     for chain in chains {
@@ -142,6 +146,7 @@ fn rfc7915_5_1_1_an_atomic_fragment_becomes_a_packet_with_its_identification() {
     assert_eq!((id_of(&b), &b[6..8]), (0xbeef, &[0, 0][..]));
 }
 
+/// RFC 5508 7.5 (REQ-10b), RFC 4443 3.4.
 #[test]
 fn rfc7915_5_1_segments_left_are_answered_with_a_pointer() {
     let mut g = Gateway::lab();
@@ -189,6 +194,7 @@ fn rfc7915_4_1_options_are_skipped_but_a_source_route_is_refused() {
     }
 }
 
+/// RFC 6935 5, RFC 6936 5.
 #[test]
 fn rfc7915_4_5_udp_without_checksum_is_computed_dropped_or_forwarded() {
     let p = |out: (Ipv4Addr, u16)| ip4(SERVER, out.0).udp_without_checksum(53, out.1, b"no checksum");
@@ -209,6 +215,7 @@ fn rfc7915_4_5_udp_without_checksum_is_computed_dropped_or_forwarded() {
     assert_eq!(&b[48..], b"no checksum");
 }
 
+/// RFC 6935 5.
 #[test]
 fn rfc8200_8_1_zero_udp_checksum_is_refused() {
     let mut g = Gateway::lab();
@@ -235,6 +242,7 @@ fn rfc768_a_computed_zero_is_sent_as_all_ones() {
     assert!(ones6 >= 1 && ones4 >= 1, "{ones6} {ones4}");
 }
 
+/// RFC 5508 8 (REQ-11), RFC 5508 7 (REQ-10c).
 #[test]
 fn rfc7915_5_2_and_4_2_other_icmp_is_dropped_silently() {
     let mut g = Gateway::lab();
@@ -251,14 +259,30 @@ fn rfc7915_5_2_and_4_2_other_icmp_is_dropped_silently() {
 }
 
 #[test]
-fn rfc6146_1_2_other_protocols_are_dropped() {
+fn rfc6146_3_4_other_protocols_are_dropped_and_told() {
     let mut g = Gateway::lab();
     let out = g.open(&udp6(1));
-    for protocol in [2, 33, 41, 47, 50, 132, 136] {
-        assert_eq!(g.six(&ip6(VM1, SERVER6).raw(protocol, &[0; 40])).dropped(), DropReason::Nat64Protocol);
+    let _ = g.rig.sent();
+    for protocol in [33, 41, 47, 50, 59, 132, 136] {
+        let p = ip6(VM1, SERVER6).raw(protocol, &[0; 40]);
+        assert_eq!(g.six(&p).dropped(), DropReason::Nat64Protocol);
+        let told = g.rig.sent().remove(0).octets;
+        check_packet(&told).unwrap();
+        assert_eq!((&told[24..40], told[40], told[41]), (&v6(VM1).octets()[..], 1, 4), "{protocol}");
+        assert_eq!(&told[48..], &p);
         let p = ip4(SERVER, out.0).raw(protocol, &[0; 40]);
         assert_eq!(g.four(&p).dropped(), DropReason::Nat64Protocol);
+        let told = g.rig.sent().remove(0).octets;
+        check_packet(&told).unwrap();
+        assert_eq!((&told[16..20], told[20], told[21]), (&v4(SERVER).octets()[..], 3, 2), "{protocol}");
+        assert_eq!(&told[28..], &p);
     }
+    g.rig.assert_counted(&[
+        ("nat64-v6-to-v4", 1),
+        ("nat64-sessions-created", 1),
+        ("nat64-mappings-created", 1),
+        ("icmp-errors-sent", 14),
+    ]);
     // What an authentication header protects would not survive.
     let p = ip6(VM1, SERVER6).auth(1, 1, &[0; 12]).udp(4000, 53, b"x");
     assert_eq!(g.six(&p).dropped(), DropReason::Nat64Protocol);
@@ -271,6 +295,17 @@ fn rfc6146_1_2_other_protocols_are_dropped() {
         g.four(&ip4(SERVER, out.0).raw(58, &[128, 0, 0, 0, 0, 0, 0, 0])).dropped(),
         DropReason::Nat64Protocol
     );
+}
+
+#[test]
+fn rfc7915_4_2_igmp_is_dropped_silently() {
+    let mut g = Gateway::lab();
+    let out = g.open(&udp6(1));
+    for kind in [0x11, 0x12, 0x16, 0x17, 0x22] {
+        let p = ip4(SERVER, out.0).raw(2, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(g.four(&p).dropped(), DropReason::Nat64Protocol);
+    }
+    assert!(g.rig.sent().is_empty());
 }
 
 #[test]
@@ -304,8 +339,9 @@ fn rfc7915_5_too_large_for_ipv4_is_told_with_the_larger_header() {
     assert_eq!((sent[0].octets[40], &sent[0].octets[44..48]), (2, &1420u32.to_be_bytes()[..]));
 }
 
+/// RFC 4787 10 (REQ-13), RFC 5508 7.1.1 (REQ-10a), RFC 1191 4, RFC 6864 4.3.
 #[test]
-fn rfc7915_4_too_large_for_ipv6_with_df_is_told_with_the_smaller_header() {
+fn rfc7915_4_1_df_and_too_large_is_told_with_the_smaller_header() {
     let mut g = Gateway::lab();
     let out = g.open(&udp6(1));
     let _ = g.rig.sent();
@@ -318,6 +354,7 @@ fn rfc7915_4_too_large_for_ipv6_with_df_is_told_with_the_smaller_header() {
     assert_eq!(&sent[0].octets[26..28], &1480u16.to_be_bytes());
 }
 
+/// RFC 7915 4.1; RFC 4787 10 (REQ-13a), RFC 5508 7.1.1 (REQ-10a): in order.
 #[test]
 fn rfc7915_4_too_large_for_ipv6_without_df_is_fragmented() {
     let mut g = Gateway::lab();
@@ -414,6 +451,7 @@ fn destinations_that_no_router_forwards_are_refused() {
     assert_eq!((g.sessions(), g.mappings()), (0, 0));
 }
 
+/// RFC 6146 5.4.
 #[test]
 fn rfc6146_3_5_a_source_under_the_prefix_is_dropped() {
     let mut g = Gateway::lab();

@@ -126,6 +126,13 @@ impl Sums {
     }
 }
 
+/// True if the checksum of UDP, TCP or ICMPv6 with these addresses is right. In an error, what follows a cut packet
+/// may make it look whole when it is not.
+fn is_right(addresses: &[u8], protocol: u8, upper: &[u8]) -> bool {
+    let length = u32::try_from(upper.len()).unwrap_or(0).to_be_bytes();
+    ones_sum(&[addresses, &length, &[0, protocol], upper]) == 0xffff
+}
+
 /// A checksum field after `old` octets gave way to `new` ones: all words taken out and put in, one by one.
 fn corrected(field: u16, old: &[&[u8]], new: &[&[u8]]) -> u16 {
     let out: Vec<u8> = old.concat().iter().map(|o| !o).collect();
@@ -147,6 +154,8 @@ struct Six {
     upper: Vec<u8>,
     /// What the upper layer has by the header's length, which for a cut packet is more than `upper`.
     stated: usize,
+    /// Zeros may stand at the end of `upper` where octets are missing.
+    padded: bool,
 }
 
 impl Six {
@@ -162,6 +171,8 @@ impl Six {
         // Header by header: etherparse's own walk insists on the recommended order.
         loop {
             match next {
+                // RFC 7915 5.1.1: none of these behind a Fragment header.
+                0 | 60 | 43 if fragment.is_some() => return None,
                 0 | 60 | 43 => {
                     let (e, after) = ep::Ipv6RawExtHeader::from_slice(rest.get(at..)?).ok()?;
                     if next == 43 && e.payload()[1] != 0 {
@@ -175,9 +186,10 @@ impl Six {
                     fragment = Some((e.fragment_offset.value(), e.more_fragments, e.identification));
                     at = rest.len() - after.len();
                     next = e.next_header.0;
-                    if e.fragment_offset.value() != 0 {
-                        break;
+                    if !matches!(next, 6 | 17 | 58) {
+                        return None;
                     }
+                    break;
                 }
                 6 | 17 | 58 => break,
                 _ => return None,
@@ -192,6 +204,7 @@ impl Six {
             fragment,
             upper: rest[at..].to_vec(),
             stated: usize::from(h.payload_length) - at,
+            padded: false,
         })
     }
 
@@ -200,7 +213,7 @@ impl Six {
     }
 
     fn whole(&self) -> bool {
-        self.fragment.is_none_or(|f| f.0 == 0 && !f.1) && self.upper.len() == self.stated
+        self.fragment.is_none_or(|f| f.0 == 0 && !f.1) && self.upper.len() == self.stated && !self.padded
     }
 
     /// RFC 7915 5.1 and 5.1.1: Identification, flags and offset.
@@ -231,7 +244,7 @@ impl Six {
                     return None;
                 }
                 let old = port(own, &mut h.source_port, &mut h.destination_port, f.out_port);
-                h.checksum = if self.whole() {
+                h.checksum = if self.whole() && is_right(&sums.six, 17, &self.upper) {
                     h.calc_checksum_ipv4_raw(src, dst, payload).ok()?
                 } else {
                     let sum = corrected(
@@ -243,7 +256,7 @@ impl Six {
                 };
                 Some([&h.to_bytes()[..], payload].concat())
             }
-            6 if !self.whole() => {
+            6 if !(self.whole() && is_right(&sums.six, 6, &self.upper)) => {
                 let at = own.port_at();
                 let old = [u[at], u[at + 1]];
                 u[at..at + 2].copy_from_slice(&f.out_port.to_be_bytes());
@@ -269,7 +282,7 @@ impl Six {
                 let before = u.get(..8)?.to_vec();
                 u[0] = kind;
                 u[4..6].copy_from_slice(&f.out_port.to_be_bytes());
-                let sum = if self.whole() {
+                let sum = if self.whole() && is_right(&sums.six, 58, &self.upper) {
                     u[2..4].fill(0);
                     !ones_sum(&[&u])
                 } else {
@@ -297,6 +310,7 @@ struct Four {
     fragment: Option<(u16, bool)>,
     upper: Vec<u8>,
     stated: usize,
+    padded: bool,
 }
 
 impl Four {
@@ -317,6 +331,7 @@ impl Four {
             fragment: (offset != 0 || h.more_fragments).then_some((offset, h.more_fragments)),
             upper: rest.to_vec(),
             stated,
+            padded: false,
         })
     }
 
@@ -325,7 +340,7 @@ impl Four {
     }
 
     fn whole(&self) -> bool {
-        self.fragment.is_none() && self.upper.len() == self.stated
+        self.fragment.is_none() && self.upper.len() == self.stated && !self.padded
     }
 
     /// The upper layer with the flow's IPv6 port and a right checksum.
@@ -343,7 +358,7 @@ impl Four {
             17 => {
                 let (mut h, payload) = ep::UdpHeader::from_slice(&u).ok()?;
                 let old = port(own, &mut h.source_port, &mut h.destination_port, f.host_port);
-                h.checksum = if self.whole() {
+                h.checksum = if self.whole() && (h.checksum == 0 || is_right(&sums.four, 17, &self.upper)) {
                     h.calc_checksum_ipv6(&pseudo, payload).ok()?
                 } else if h.checksum == 0 {
                     return None;
@@ -357,7 +372,7 @@ impl Four {
                 };
                 Some([&h.to_bytes()[..], payload].concat())
             }
-            6 if !self.whole() => {
+            6 if !(self.whole() && is_right(&sums.four, 6, &self.upper)) => {
                 let at = own.port_at();
                 let old = [u[at], u[at + 1]];
                 u[at..at + 2].copy_from_slice(&f.host_port.to_be_bytes());
@@ -384,7 +399,7 @@ impl Four {
                 u[0] = kind;
                 u[4..6].copy_from_slice(&f.host_port.to_be_bytes());
                 let length = u32::try_from(self.stated).ok()?.to_be_bytes();
-                let sum = if self.whole() {
+                let sum = if self.whole() && ones_sum(&[&self.upper]) == 0xffff {
                     u[2..4].fill(0);
                     !ones_sum(&[&sums.six, &length, &[0, 58], &u])
                 } else {
@@ -458,11 +473,39 @@ fn pointer_to_v6(p: u8) -> Option<u32> {
     rows.iter().find(|r| r.0.contains(&p)).map(|r| r.1)
 }
 
-/// The ICMP message (header and body) that an ICMPv6 error becomes. Extensions (RFC 4884) are not known.
+/// RFC 4884 4: the datagram in an error, and what follows it if the error says that something does. The
+/// length counts words of `word` octets.
+fn apart(body: &[u8], length: u8, word: usize) -> Option<(&[u8], &[u8])> {
+    match usize::from(length) * word {
+        0 => Some((body, &[])),
+        octets => body.split_at_checked(octets),
+    }
+}
+
+/// RFC 4884 4: datagram and extension together, in at most `room` octets, with the length in words. The
+/// datagram is padded to whole words and 128 octets; an extension that leaves no room for these is cut off.
+fn together(mut datagram: Vec<u8>, extension: &[u8], word: usize, room: usize) -> (Vec<u8>, u8) {
+    if extension.is_empty() || 128 + extension.len() > room {
+        datagram.truncate(room);
+        return (datagram, 0);
+    }
+    datagram.truncate((room - extension.len()) / word * word);
+    while datagram.len() < 128 || !datagram.len().is_multiple_of(word) {
+        datagram.push(0);
+    }
+    let words = u8::try_from(datagram.len() / word).unwrap_or(0);
+    datagram.extend(extension);
+    (datagram, words)
+}
+
+/// The ICMP message (header and body) that an ICMPv6 error becomes.
 fn error_to_v4(p: &Six, f: &Flow, choice: &Choice) -> Option<Vec<u8>> {
     let u = &p.upper;
     let (_, (kind, code)) = TO_V4.iter().find(|r| r.0 == (u[0], u[1])).filter(|r| r.1.0 != 255)?;
-    let inner = Six::read(u.get(8..)?, true)?;
+    let length = if matches!(u[0], 1 | 3) { u[4] } else { 0 };
+    let (inside, extension) = apart(u.get(8..)?, length, 8)?;
+    let mut inner = Six::read(inside, true)?;
+    inner.padded = !extension.is_empty();
     if inner.dst != f.host6 || inner.src != f.remote6 {
         return None;
     }
@@ -476,12 +519,13 @@ fn error_to_v4(p: &Six, f: &Flow, choice: &Choice) -> Option<Vec<u8>> {
     datagram[10..12].fill(0);
     let sum = !ones_sum(&[&datagram[..20]]);
     datagram[10..12].copy_from_slice(&sum.to_be_bytes());
-    datagram.truncate(576 - 28);
+    let (datagram, words) = together(datagram, extension, 4, 576 - 28);
     let word = u32::from_be_bytes([u[4], u[5], u[6], u[7]]);
-    let mut m = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
+    let mut m = vec![*kind, *code, 0, 0, 0, words, 0, 0];
     match (kind, code) {
         (3, 4) => {
-            let mtu = (word.saturating_sub(20)).min(choice.mtu4).min(choice.mtu6 - 20).max(68);
+            let less = if inner.fragment.is_some() { 28 } else { 20 };
+            let mtu = (word.saturating_sub(less)).min(choice.mtu4).min(choice.mtu6 - less).max(68);
             m[6..8].copy_from_slice(&u16::try_from(mtu).ok()?.to_be_bytes());
         }
         (12, 0) => m[4] = pointer_to_v4(word)?,
@@ -497,7 +541,9 @@ fn error_to_v4(p: &Six, f: &Flow, choice: &Choice) -> Option<Vec<u8>> {
 fn error_to_v6(p: &Four, f: &Flow, choice: &Choice) -> Option<(u8, u8, [u8; 4], Vec<u8>)> {
     let u = &p.upper;
     let (_, (kind, code)) = TO_V6.iter().find(|r| r.0 == (u[0], u[1]))?;
-    let inner = Four::read(u.get(8..)?, true)?;
+    let (inside, extension) = apart(u.get(8..)?, u[5], 4)?;
+    let mut inner = Four::read(inside, true)?;
+    inner.padded = !extension.is_empty();
     if inner.src != f.out4 || inner.dst != f.remote4 {
         return None;
     }
@@ -509,8 +555,11 @@ fn error_to_v6(p: &Four, f: &Flow, choice: &Choice) -> Option<(u8, u8, [u8; 4], 
     };
     let mut datagram = b.raw(if inner.protocol == 1 { 58 } else { inner.protocol }, &upper);
     datagram[4..6].copy_from_slice(&u16::try_from(inner.stated + extra).ok()?.to_be_bytes());
-    datagram.truncate(1280 - 48);
+    // Only these two have a place for the length.
+    let extension = if matches!(kind, 1 | 3) { extension } else { &[] };
+    let (datagram, words) = together(datagram, extension, 8, 1280 - 48);
     let word = match (kind, u[0]) {
+        (1 | 3, _) => u32::from(words) << 24,
         (2, _) => {
             let told = u32::from(u16::from_be_bytes([u[6], u[7]]));
             let total = u32::try_from(inner.stated + 20).ok()?;

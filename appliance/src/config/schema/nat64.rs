@@ -163,6 +163,7 @@ impl Nat64Draft {
             filtering: self.filtering,
             lowest_ipv6_mtu: self.lowest_ipv6_mtu,
             timeouts: self.timeouts,
+            log: self.log.log,
             hold_down: self.hold_down,
             keep_parity: self.keep_parity,
             tos: self.tos,

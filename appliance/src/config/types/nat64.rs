@@ -55,16 +55,16 @@ macro_rules! or_off {
 }
 
 or_off! {
-    /// How long a port rests before somebody else gets it (RFC 6888 4, REQ-8), or `"off"`.
+    /// How long a port rests before somebody else gets it (RFC 6888 3, REQ-8), or `"off"`.
     HoldDown(Timeout, "1s to 30d, as in \"2m\" (units d, h, m, s, ms in this order), or \"off\"");
 
     /// The largest TCP segment that a SYN may ask for, or `"off"`.
     MssClamp(SegmentOctets, "octets of a TCP segment, 216 to 9560, or \"off\"");
 
-    /// The most ports of one protocol that a subscriber has at once (RFC 6888 4, REQ-4), or `"off"`.
+    /// The most ports of one protocol that a subscriber has at once (RFC 6888 3, REQ-4), or `"off"`.
     PortsMax(Ports, "a number of ports, 1 to 65535, or \"off\"");
 
-    /// The most sessions that a subscriber has at once (RFC 6888 4, REQ-5), or `"off"`.
+    /// The most sessions that a subscriber has at once (RFC 6888 3, REQ-5), or `"off"`.
     SessionsMax(Entries, "a number of sessions, 1 to 536870912, or \"off\"");
 
     /// The new sessions a second of a subscriber, or `"off"`.
@@ -72,7 +72,7 @@ or_off! {
 }
 
 impl HoldDown {
-    /// RFC 6888 4, REQ-8: two minutes.
+    /// RFC 6888 3, REQ-8: two minutes.
     pub const DEFAULT: Self = Self(Some(Timeout::literal(120)));
 }
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc6888_4_req_8_a_port_rests_two_minutes_by_default() {
+    fn rfc6888_3_req_8_a_port_rests_two_minutes_by_default() {
         assert_eq!(HoldDown::DEFAULT.get().unwrap().duration().as_secs(), 120);
         assert_eq!(read("\"off\""), Ok(HoldDown::OFF));
         assert_eq!(read::<HoldDown>("\"0s\"").unwrap_err(), "zero");

@@ -88,6 +88,16 @@ numbers! {
     /// A number of workers, 1 to 128.
     Workers(u16, 1..=128, "a number of workers, 1 to 128").get;
 
+    /// An observation domain of IPFIX (RFC 7011 3.1): any number of 32 bits; 0 is for none in particular.
+    Domain(u32, 0..=0xffff_ffff, "a number, 0 to 4294967295").number;
+
+    /// A number of messages, 1 to 1,000,000.
+    Messages(u32, 1..=1_000_000, "a number of messages, 1 to 1000000").get;
+
+    /// The largest IP packet to a collector, in octets: 512 (RFC 7011 10.3.3, where nothing is known of
+    /// the path) to 9000.
+    PacketOctets(u16, 512..=9000, "octets of the largest packet, 512 to 9000").octets;
+
     /// A number of ring descriptors, 32 to 8192. What a device takes is in its hardware profile.
     Descriptors(u16, 32..=8192, "a number of descriptors, 32 to 8192").get;
 }
@@ -109,6 +119,9 @@ literals!(
     Waiting(u32),
     Packets(u32),
     PerSecond(u32),
+    Domain(u32),
+    Messages(u32),
+    PacketOctets(u16),
     PortsMin(u16),
     Burst(u32),
     SubscriberEntries(u32),
@@ -250,6 +263,9 @@ macro_rules! spans {
 spans! {
     /// How long an idle session lives: 1 second to 30 days.
     Timeout(1_000, 2_592_000_000, "1s to 30d, as in \"5m\" or \"2h4m\" (units d, h, m, s, ms in this order)");
+
+    /// How often IPFIX templates are sent again (RFC 7011 8.4): 1 second to 1 hour.
+    TemplateInterval(1_000, 3_600_000, "1s to 1h, as in \"1m\" (units h, m, s, ms in this order)");
 
     /// A pause between two packets of a protocol: 10 ms to 1 hour.
     Pause(10, 3_600_000, "10ms to 1h, as in \"30s\" (units h, m, s, ms in this order)");

@@ -119,6 +119,26 @@ fn each_destination_has_its_class() {
     assert_eq!(from_uplink4("198.51.100.10", "203.0.113.16"), Err(DropReason::Ip4NotOurs));
 }
 
+/// RFC 6888 3 (REQ-6).
+#[test]
+fn rfc7915_5_6_a_more_specific_route_turns_translation_off() {
+    let native = classifier().with_native(vec!["2001:db8:64:ff9b::c633:6400/120".parse().unwrap()]);
+    let class = |src, dst| {
+        let port = if src == "2001:db8:64::101" { TENANT } else { UPLINK };
+        let frame = eth(GW, None, 0x86dd, &udp6(src, dst));
+        native.classify(port, HeapFrame::new(&frame)).map(|(class, _)| class)
+    };
+    assert_eq!(class("2001:db8:64::101", "2001:db8:64:ff9b::c633:640a"), Ok(Class::Forward6));
+    assert_eq!(class("2001:db8:64::101", "2001:db8:64:ff9b::c633:650a"), Ok(Class::Nat64In));
+    // And back. Nobody else sends from under the prefix.
+    assert_eq!(class("2001:db8:64:ff9b::c633:640a", "2001:db8:64::101"), Ok(Class::Forward6));
+    let spoofed = Err(DropReason::SpoofedSource);
+    assert_eq!(class("2001:db8:64:ff9b::c633:650a", "2001:db8:64::101"), spoofed);
+    assert!(!native.translates("2001:db8:64:ff9b::c633:640a".parse().unwrap()));
+    assert!(native.translates("2001:db8:64:ff9b::c633:650a".parse().unwrap()));
+    assert!(!native.translates("2001:db8:6::10".parse().unwrap()));
+}
+
 #[test]
 fn bcp38_a_tenant_sends_only_from_its_own_prefixes() {
     let spoofed = Err(DropReason::SpoofedSource);

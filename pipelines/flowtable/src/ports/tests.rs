@@ -95,6 +95,29 @@ fn a_held_port_rests_for_two_rotations() {
 }
 
 #[test]
+fn a_rest_can_end_early_and_only_what_rests_is_freed() {
+    let b = PortBitmap::new();
+    for p in 60..=200 {
+        assert!(b.take(p));
+    }
+    assert!(b.any_live(0..=65535) && b.any_live(60..=60) && b.any_live(128..=300));
+    assert!(!b.any_live(0..=59) && !b.any_live(201..=65535));
+    for p in 60..=150 {
+        assert!(b.free_held(p));
+        if p == 100 {
+            assert_eq!(b.rotate(), 0);
+        }
+    }
+    assert!(!b.any_live(0..=150) && b.any_live(0..=151));
+    assert_eq!(b.end_rest(90..=110), 21);
+    assert_eq!((b.end_rest(90..=110), b.in_use()), (0, 120));
+    assert_eq!(b.alloc(0, 90..=90, None), Some(90));
+    assert!(b.any_live(90..=90));
+    assert_eq!(b.end_rest(0..=65535), 70);
+    assert_eq!((b.rotate(), b.rotate(), b.in_use()), (0, 0, 51));
+}
+
+#[test]
 fn threads_never_share_a_port_and_none_is_lost() {
     let b = PortBitmap::new();
     let owner: Vec<_> = (0..=u16::MAX).map(|_| AtomicU32::new(0)).collect();

@@ -32,7 +32,7 @@
 //! more than its promise raises `owed` by one and then reads what is in use. Of a port on its way from one
 //! to the other the second sees too much rather than nothing.
 
-use super::{Address, Known, Mode, PROTOCOLS, Place, Pool4, Set, TRIES, Want, index};
+use super::{Address, Known, Mode, Place, Pool4, Set, TRIES, Want, index};
 use crate::config::{Limits, LogOptions};
 use crate::log::{Log, LogEvent, LogRecord};
 use crate::subscriber::book::{BLOCKS, Block, Book, Entry, Key, Pinned, Refusal, State};
@@ -127,9 +127,6 @@ impl Pool4 {
                 }
                 if let Some(e) = book.entry(id) {
                     let mut s = e.lock();
-                    if by_blocks_missing(&s, self.by_blocks()) {
-                        s.blocks = Some(Box::default());
-                    }
                     if t.limits.ports_min > 0 {
                         self.settle_in(&mut s, owner, &t.limits);
                     }
@@ -447,15 +444,15 @@ impl Pool4 {
             s.at_home[kind] = s.at_home[kind].saturating_sub(1);
         }
         let set = if self.set(SHARED).holds(self.place(a)) { SHARED } else { u8::MAX };
-        let of_block = self.leave_block(&mut s, place, set, (a.to_bits(), port), note);
+        self.leave_block(&mut s, place, set, (a.to_bits(), port), note);
         s.settle();
         let Some(place) = place else { return };
         if after == After::Keep || self.is_static(a.to_bits(), kind, port) {
             return;
         }
-        // RFC 6888 3, REQ-8 b: what is the same subscriber's for ever need not rest. REQ-8 a: TCP ports need
-        // not either; they do, except within a block that stays the same subscriber's.
-        let exempt = self.calculated(set).is_some() || (of_block && kind == TCP);
+        // RFC 6888 3, REQ-8 b: what is the same subscriber's for ever need not rest. REQ-8 a says that TCP
+        // ports need not either; they do.
+        let exempt = self.calculated(set).is_some();
         let rest = after == After::Rest
             && self.held
             && !exempt
@@ -488,14 +485,6 @@ impl Pool4 {
     }
 }
 
-const TCP: usize = 1;
-const _: () = assert!(PROTOCOLS[TCP] == causeway_wire::l4::PROTO_TCP);
-
-/// True if a state lacks what blocks need.
-fn by_blocks_missing(s: &State, by_blocks: bool) -> bool {
-    by_blocks && s.blocks.is_none()
-}
-
 impl Set {
     fn holds(&self, place: Option<usize>) -> bool {
         place.is_some_and(|p| (self.first..self.first + self.count).contains(&p))
@@ -508,3 +497,6 @@ impl Address {
         &self.ports[kind]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@
 //!   within it (RFC 6888 5, REQ-15; RFC 6056 3.3).
 //! - A subscriber opens another block when those that it has have no free port; it returns a block with
 //!   the last port of it. One record is logged for each block given and for each returned.
-//! - A block that comes back rests as ports do (RFC 6888 3, REQ-8) before another subscriber gets it.
+//! - A block that comes back rests as ports do (RFC 6888 3, REQ-8) before another subscriber gets it; its
+//!   ports have rested with it then. Within a block ports rest too, unless the subscriber can have no
+//!   other: then its own come back to it sooner, which can lead to no other subscriber's peers.
 //! - System ports are not given in blocks, so a system port of a host does not stay one.
 //! - When the size of blocks changes, blocks of the old size take no new mappings and are returned with
 //!   their last port; until then no new block overlaps them, nor a mapping from before blocks.
@@ -65,11 +67,32 @@ impl Pool4 {
                     s.at_home[want.kind] += u32::from(n == 0);
                     return Ok((address, port));
                 }
-                // All of its ports of this protocol rest still.
+                // It cannot be: nobody else takes ports of it.
                 self.return_block(s, place, owner.set, &block, note);
             }
         }
-        Err(full)
+        self.of_own_rest(s, want).ok_or(full)
+    }
+
+    /// A port of the subscriber's blocks that rests.
+    fn of_own_rest(&self, s: &mut State, want: &Want) -> Option<(Ipv4Addr, u16)> {
+        let Mode::Blocks { shift, .. } = self.mode else { return None };
+        for n in 0..s.blocks.as_ref()?.len() {
+            let b = s.blocks.as_ref()?[n];
+            let Some(place) = self.place(Ipv4Addr::from_bits(b.address)).and_then(|p| self.places.get(p))
+            else {
+                continue;
+            };
+            if b.shift != shift || place.shared.ports(want.kind).end_rest(b.first()..=b.last()) == 0 {
+                continue;
+            }
+            if let Some(port) = self.of_own_blocks(s, place, want) {
+                let at_home = s.home.as_ref().is_some_and(|h| h.address == b.address);
+                s.at_home[want.kind] += u32::from(at_home);
+                return Some((Ipv4Addr::from_bits(b.address), port));
+            }
+        }
+        None
     }
 
     /// True if another block would be within the limits.
@@ -122,6 +145,10 @@ impl Pool4 {
         }?;
         let Mode::Blocks { shift, .. } = self.mode else { return None };
         let block = Block { address: place.shared.address, number, shift, used: 0 };
+        // Its ports have rested as long as it has itself, or as long as there was room for that.
+        for kind in 0..BLOCKS {
+            place.shared.ports(kind).end_rest(block.first()..=block.last());
+        }
         // There is room: it was looked at before.
         s.blocks.as_mut()?.try_push(block).ok()?;
         if at_home {
@@ -151,7 +178,7 @@ impl Pool4 {
         found
     }
 
-    /// One port less of the block that it is in; the last one returns the block. True if it was in one.
+    /// One port less of the block that it is in; the last one returns the block.
     pub(super) fn leave_block(
         &self,
         s: &mut State,
@@ -159,12 +186,12 @@ impl Pool4 {
         set: u8,
         (address, port): (u32, u16),
         note: &Note<'_>,
-    ) -> bool {
-        let Some(blocks) = s.blocks.as_mut() else { return false };
-        let Some(b) = blocks.iter_mut().find(|b| b.has(address, port)) else { return false };
+    ) {
+        let Some(blocks) = s.blocks.as_mut() else { return };
+        let Some(b) = blocks.iter_mut().find(|b| b.has(address, port)) else { return };
         b.used = b.used.saturating_sub(1);
         if b.used > 0 {
-            return true;
+            return;
         }
         let block = *b;
         match place {
@@ -173,8 +200,6 @@ impl Pool4 {
                 forget(s, &block, note);
             }
         }
-        // Its ports are no longer the subscriber's.
-        false
     }
 
     /// The subscriber has this block no longer.

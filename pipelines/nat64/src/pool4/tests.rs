@@ -90,7 +90,7 @@ fn the_search_over_addresses_is_bounded() {
 }
 
 #[test]
-fn rfc6888_4_req_8_a_port_rests_for_the_hold_down() {
+fn rfc6888_3_req_8_a_port_rests_for_the_hold_down() {
     let mut o = options(&["203.0.113.1/32"], 1024..=1024);
     o.hold_down = Duration::from_secs(120);
     let p = Pool4::new(&Config::new(o).unwrap());

@@ -9,6 +9,8 @@
 //!   in use the oldest packet of four gives way.
 //! - The fragments of an echo all wait until the last is there: the checksum of ICMPv6 covers the length
 //!   of the whole, that of ICMP does not, so nothing can be sent before that length is known.
+//! - The fragments of UDP without a checksum from IPv4 all wait until every octet is there, if a checksum
+//!   is to be computed: it goes into the first (RFC 6146 3.4).
 //! - Overlapping fragments spoil their packet (RFC 5722 4, RFC 8200 4.5): what waits is dropped, and
 //!   what follows too.
 //!
@@ -18,6 +20,7 @@
 use crate::rfc7915::Frag;
 use arrayvec::ArrayVec;
 use causeway_core::{Counters, DropReason, Duration, Instant, Packet};
+use causeway_wire::checksum;
 use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6};
 use std::hash::{BuildHasher, RandomState};
 
@@ -81,6 +84,10 @@ struct Datagram {
     spoiled: bool,
     /// The first fragment is here and waits.
     first_waits: bool,
+    /// Nothing is translated before all octets were seen.
+    needs_all: bool,
+    /// The one's complement sum of all octets so far, where somebody adds it up.
+    sum: u16,
     /// Octets of the whole, once the last fragment was seen.
     total: Option<u32>,
     /// Octets that were seen: disjoint, in order, not touching.
@@ -111,6 +118,18 @@ pub(crate) struct Fragments<F> {
     pending: Option<usize>,
 }
 
+impl Datagram {
+    /// True if all octets were seen.
+    fn is_complete(&self) -> bool {
+        matches!((self.total, self.seen.as_slice()), (Some(total), [(0, end)]) if *end == total)
+    }
+
+    /// Octets of the whole, if the first fragment can be translated by what is known.
+    fn ready(&self) -> Option<u32> {
+        self.total.filter(|_| !self.needs_all || self.is_complete())
+    }
+}
+
 const fn is_echo(protocol: u8) -> bool {
     matches!(protocol, PROTO_ICMP | PROTO_ICMPV6)
 }
@@ -135,7 +154,8 @@ impl<F> Fragments<F> {
         HELD - self.free.len()
     }
 
-    /// Takes note of a fragment with `octets` octets. Gives the place of its packet, and what to do.
+    /// Takes note of a fragment with `octets` octets. Gives the place of its packet, and what to do. If it
+    /// `needs_all`, which a first fragment may, it waits until all others are there.
     ///
     /// # Errors
     /// It overlaps, its packet is spoiled, or there are too many gaps.
@@ -144,6 +164,7 @@ impl<F> Fragments<F> {
         key: &Key,
         f: Frag,
         octets: usize,
+        needs_all: bool,
         now: Instant,
         counters: &Counters,
     ) -> Result<(usize, Next), DropReason> {
@@ -170,10 +191,11 @@ impl<F> Fragments<F> {
         if !f.more {
             d.total = Some(to);
         }
-        let next = match (d.peer, f.offset, d.total) {
+        d.needs_all |= needs_all;
+        let next = match (d.peer, f.offset, d.ready()) {
             (Some(peer), ..) => Next::Follow(peer),
             (None, 0, Some(total)) => Next::First { total },
-            (None, 0, None) if !is_echo(key.protocol) => Next::First { total: 0 },
+            (None, 0, None) if !is_echo(key.protocol) && !d.needs_all => Next::First { total: 0 },
             (None, ..) => Next::Wait,
         };
         Ok((place, next))
@@ -212,6 +234,8 @@ impl<F> Fragments<F> {
             peer: None,
             spoiled: false,
             first_waits: false,
+            needs_all: false,
+            sum: 0,
             total: None,
             seen: ArrayVec::new(),
             head: NONE,
@@ -219,6 +243,19 @@ impl<F> Fragments<F> {
             held: 0,
         });
         victim
+    }
+
+    /// Adds the one's complement sum of a fragment's octets.
+    pub(crate) fn add_sum(&mut self, place: usize, sum: u16) {
+        if let Some(d) = self.datagrams.get_mut(place).and_then(Option::as_mut) {
+            d.sum = checksum::fold(u64::from(d.sum) + u64::from(sum));
+        }
+    }
+
+    /// The sum of all octets of a packet that needed all of them.
+    pub(crate) fn sum_of_all(&self, place: usize) -> Option<u16> {
+        let d = self.datagrams.get(place)?.as_ref()?;
+        (d.needs_all && d.is_complete()).then_some(d.sum)
     }
 
     /// The session of a packet was found: from now on its fragments follow.
@@ -289,14 +326,14 @@ impl<F> Fragments<F> {
             d.tail = slot;
         }
         d.held += 1;
-        let ready = d.peer.is_some() || (d.first_waits && d.total.is_some());
+        let ready = d.peer.is_some() || (d.first_waits && d.ready().is_some());
         Ok(ready.then_some(place))
     }
 
     /// Takes the next waiting fragment of a packet out, with what to do with it.
     pub(crate) fn take(&mut self, place: usize) -> Option<(Packet<F>, Next)> {
         let d = self.datagrams.get_mut(place)?.as_mut()?;
-        let next = match (d.peer, d.first_waits, d.total) {
+        let next = match (d.peer, d.first_waits, d.ready()) {
             (Some(peer), ..) => Next::Follow(peer),
             (None, true, Some(total)) => Next::First { total },
             (None, ..) => return None,

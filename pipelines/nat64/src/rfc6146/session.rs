@@ -3,7 +3,7 @@
 //! | protocol | renewed by | lives |
 //! | --- | --- | --- |
 //! | UDP | packets from inside (RFC 4787 4.3, REQ-6) | `udp` |
-//! | TCP | what the state machine says | `tcp_established` or `tcp_transitory` |
+//! | TCP | what the state machine says | `tcp_opening`, `tcp_established` or `tcp_transitory` |
 //! | ICMP | queries and replies from inside (RFC 5508 3.2) | `icmp` |
 //!
 //! ICMP errors never renew one and never end one (RFC 5508 4.3, REQ-6; RFC 4787 9, REQ-12; RFC 5382 7.3,
@@ -15,7 +15,7 @@
 use super::permission::{self, COUNTED};
 use super::tcp_fsm::{Event, Lifetime, Side, State};
 use crate::config::{Config, Filtering, Ticks};
-use crate::log::Log;
+use crate::log::{self, Log, LogEvent};
 use crate::pool4::{Note, Pool4};
 use arrayvec::ArrayVec;
 use causeway_core::{Counter, Counters, Duration, Instant};
@@ -65,6 +65,7 @@ fn state_of(ctl: Ctl) -> State {
 pub(crate) fn lifetime(protocol: u8, ctl: Ctl, ticks: &Ticks) -> u32 {
     match protocol {
         PROTO_TCP => match state_of(ctl).lifetime() {
+            Lifetime::Opening => ticks.tcp_opening,
             Lifetime::Transitory => ticks.tcp_transitory,
             Lifetime::Established => ticks.tcp_established,
         },
@@ -213,6 +214,7 @@ impl Sweeper for Expiry<'_> {
             return;
         }
         self.counters.add(Counter::Nat64SessionsEnded, 1);
+        log::session(self.log, self.config, self.now, LogEvent::SessionEnded, session);
         // The session's reference keeps the mapping until after this.
         if self.pool.has_accounts()
             && let Some(m) = session.mapping()
@@ -225,6 +227,7 @@ impl Sweeper for Expiry<'_> {
 
     fn mapping_ended(&mut self, mapping: &Mapping<'_>) {
         self.counters.add(Counter::Nat64MappingsEnded, 1);
+        log::mapping(self.log, self.config, self.now, LogEvent::MappingEnded, mapping);
         let note = Note { log: self.log, options: &self.config.options().log, now: self.now };
         self.pool.mapping_ended(mapping, &note);
     }

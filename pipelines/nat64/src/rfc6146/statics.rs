@@ -1,4 +1,4 @@
-//! Static mappings (RFC 6146 3.1, RFC 6888 4 REQ-9): always there, for servers that are to be reached.
+//! Static mappings (RFC 6146 3.1, RFC 6146 3.1: always there, for servers that are to be reached.
 //!
 //! ```text
 //!  plan adopted -> worker 0, some at each poll:  wanted and not there -> made, pinned
@@ -18,6 +18,7 @@
 use super::bib;
 use super::session::Expiry;
 use crate::config::{ConfigError, StaticMapping};
+use crate::log::{self, LogEvent};
 use crate::rfc6052::{Prefixes, is_forwardable};
 use crate::subscriber::Who;
 use causeway_core::{Counter, Duration, Instant};
@@ -227,12 +228,13 @@ fn make(guard: &Guard<'_>, m: &StaticMapping, expiry: &Expiry<'_>) -> bool {
         pinned: true,
         aux: u32::from(expiry.config.prefixes().first()),
     };
-    let Ok(Created::Fresh(_made)) = guard.create_mapping(&new, &mut FixedPort::new(out4.to_bits(), out_port))
+    let Ok(Created::Fresh(made)) = guard.create_mapping(&new, &mut FixedPort::new(out4.to_bits(), out_port))
     else {
         return false;
     };
     expiry.pool.static_is_made(out4, out_port, m.protocol);
     expiry.counters.add(Counter::Nat64MappingsCreated, 1);
+    log::mapping(expiry.log, expiry.config, expiry.now, LogEvent::MappingCreated, &made);
     true
 }
 
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc6888_4_req_9_what_a_static_mapping_may_be() {
+    fn rfc6146_3_1_what_a_static_mapping_may_be() {
         let good = one(6, "203.0.113.1", 80, "2001:db8:64::101", 8080);
         assert!(statics(&[good]).is_ok());
         for bad in [

@@ -58,6 +58,8 @@ pub enum State {
 /// Which timeout a session waits for, counted from the last packet that renewed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lifetime {
+    /// The first SYN was not answered yet (RFC 6146 4: TCP_TRANS; RFC 7857 2.1 has it apart).
+    Opening,
     /// `tcp_trans`: transitory (RFC 6146 4: TCP_TRANS).
     Transitory,
     /// `tcp_established` (RFC 6146 4: TCP_EST).
@@ -239,7 +241,8 @@ impl State {
     pub const fn lifetime(self) -> Lifetime {
         match self {
             Self::Established | Self::V4FinRcv | Self::V6FinRcv => Lifetime::Established,
-            Self::V4Init | Self::V6Init | Self::V4V6FinRcv | Self::Trans => Lifetime::Transitory,
+            Self::V4Init | Self::V6Init => Lifetime::Opening,
+            Self::V4V6FinRcv | Self::Trans => Lifetime::Transitory,
         }
     }
 }
@@ -371,6 +374,8 @@ mod tests {
         for state in State::ALL {
             let open = matches!(state, State::Established | State::V4FinRcv | State::V6FinRcv);
             assert_eq!(state.lifetime() == Lifetime::Established, open, "{state:?}");
+            let opening = matches!(state, State::V4Init | State::V6Init);
+            assert_eq!(state.lifetime() == Lifetime::Opening, opening, "{state:?}");
         }
     }
 
@@ -431,7 +436,7 @@ mod tests {
             let mut state = State::ALL[start];
             for v6 in resets {
                 state = state.on(if v6 { Event::V6Rst } else { Event::V4Rst }).next;
-                prop_assert_eq!(state.lifetime(), Lifetime::Transitory);
+                prop_assert_ne!(state.lifetime(), Lifetime::Established);
             }
         }
     }

@@ -190,9 +190,11 @@ const fn pointer_to_v6(pointer: u8) -> Option<u8> {
     })
 }
 
-/// The MTU of an ICMP error (RFC 7915 5.2): IPv4 has 20 octets less of header.
-pub(crate) fn mtu_to_v4(advertised: u32, mtus: Mtus) -> u16 {
-    let mtu = advertised.min(mtus.v6).saturating_sub(20).min(mtus.v4);
+/// The MTU of an ICMP error (RFC 7915 5.2): IPv4 has 20 octets less of header, and eight more if the packet
+/// that was too big has a Fragment header.
+pub(crate) fn mtu_to_v4(advertised: u32, fragmented: bool, mtus: Mtus) -> u16 {
+    let less = if fragmented { 28 } else { 20 };
+    let mtu = advertised.min(mtus.v6).saturating_sub(less).min(mtus.v4);
     // RFC 791 3.2: every link carries 68 octets.
     u16::try_from(mtu.clamp(68, 65_535)).unwrap_or(u16::MAX)
 }
@@ -278,6 +280,11 @@ pub(crate) fn parse4(b: &[u8], at: usize) -> Result<About<Ipv4Addr>, DropReason>
     let inner_l4 = usize::from(ip[0] & 0x0f) * 4;
     if ip[0] >> 4 != 4 || inner_l4 < ipv4::HEADER {
         return Err(DropReason::Nat64BadTransport);
+    }
+    // RFC 5508 4.1 (REQ-3a): what is inside is as the one who complains got it, so its sum is right.
+    let head = datagram.get(..inner_l4).ok_or(DropReason::Nat64BadTransport)?;
+    if checksum::fold(checksum::sum(head, 0)) != 0xffff {
+        return Err(DropReason::Nat64BadChecksum);
     }
     if be16(ip, ipv4::FRAG) & ipv4::OFFSET_MASK != 0 {
         return Err(DropReason::Nat64Fragment);
@@ -382,7 +389,9 @@ pub(crate) fn to_v4(
     match e.message.rest {
         Rest::Unused => {}
         Rest::Pointer(p) => h[4] = p,
-        Rest::Mtu(m) => put16(h, 6, mtu_to_v4(m, new.mtus)),
+        Rest::Mtu(m) => {
+            put16(h, 6, mtu_to_v4(m, fragment.is_some(), new.mtus));
+        }
     }
     h[5] = words;
     let sum = checksum::checksum(&out[ipv4::HEADER..end]);

@@ -54,8 +54,8 @@ pub enum DfPolicy {
 /// What becomes of UDP from IPv4 whose checksum is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UdpZero {
-    /// A checksum is computed over the whole datagram (RFC 7915 4.5: the default). Fragments are
-    /// dropped: nothing knows the rest of the datagram.
+    /// A checksum is computed over the whole datagram (RFC 7915 4.5: the default). Fragments wait until all
+    /// of it is there (RFC 6146 3.4).
     #[default]
     Compute,
     /// The datagram is dropped.
@@ -134,6 +134,10 @@ pub(crate) enum Tell {
     NoRoute,
     /// Nothing to translate it to: no port, no room.
     AddressUnreachable,
+    /// A protocol that no mapping is made for.
+    Protocol,
+    /// It is not translated (IPv6 only; IPv4 senders of such packets are strangers).
+    Prohibited,
     /// Too large; what the sender's own packets may have, in octets.
     TooBig {
         mtu: u32,

@@ -44,6 +44,9 @@ pub(crate) struct To6 {
     pub(crate) delta: u16,
 }
 
+/// IGMP (RFC 3376 4).
+const PROTO_IGMP: u8 = 2;
+
 const TRUNCATED: Refusal = Refusal::silent(DropReason::Ip4Truncated);
 const BAD_TRANSPORT: Refusal = Refusal::silent(DropReason::Nat64BadTransport);
 
@@ -62,7 +65,9 @@ pub(crate) fn parse<F: Frame>(packet: &Packet<F>, p: &mut In4) -> Result<(), Ref
     }
     p.protocol = h[ipv4::PROTO];
     if !matches!(p.protocol, PROTO_UDP | PROTO_TCP | PROTO_ICMP) {
-        return Err(Refusal::silent(DropReason::Nat64Protocol));
+        // RFC 6146 3.4: their senders are told. RFC 7915 4.2: those of IGMP are not.
+        let tell = if p.protocol == PROTO_IGMP { Tell::Nothing } else { Tell::Protocol };
+        return Err(Refusal::telling(DropReason::Nat64Protocol, tell));
     }
     let field = be16(h, ipv4::FRAG);
     p.src = be32(h, ipv4::SRC);
@@ -282,13 +287,43 @@ pub(crate) fn rewrite<F: Frame>(
     Ok(())
 }
 
+/// True for the first fragment of UDP that came without a checksum.
+pub(crate) fn is_unsummed<F: Frame>(packet: &Packet<F>, p: &In4) -> bool {
+    let at = p.l4 + udp::CHECKSUM;
+    p.upper == Upper::Udp && packet.bytes().get(at..at + 2).is_some_and(|b| be16(b, 0) == 0)
+}
+
+/// RFC 6146 3.4: gives UDP without a checksum, of which this is the first fragment, the one that it could
+/// have had as IPv4. `sum` is over all octets of all its fragments, `total` how many these are.
+///
+/// # Errors
+/// The lengths contradict each other.
+#[cold]
+pub(crate) fn fill_checksum<F: Frame>(
+    packet: &mut Packet<F>,
+    p: &In4,
+    sum: u16,
+    total: u32,
+) -> Result<(), DropReason> {
+    let upper = packet.frame.bytes_mut().get_mut(p.l4..).ok_or(DropReason::Ip4Truncated)?;
+    let h = upper.first_chunk_mut::<{ udp::HEADER }>().ok_or(DropReason::Nat64BadTransport)?;
+    if u32::from(be16(h, udp::LENGTH)) != total {
+        return Err(DropReason::Nat64BadTransport);
+    }
+    let pseudo = u64::from(p.src) + u64::from(p.dst) + u64::from(PROTO_UDP) + u64::from(total);
+    let sum = !checksum::fold(pseudo + u64::from(sum));
+    // RFC 768: a computed zero is sent as all ones.
+    put16(h, udp::CHECKSUM, if sum == 0 { 0xffff } else { sum });
+    Ok(())
+}
+
 /// RFC 7915 4.5: UDP that came without a checksum gets one, unless configured otherwise.
 #[cold]
 fn zero_checksum(upper: &[u8], p: &In4, to: &To6, policy: UdpZero) -> Result<u16, DropReason> {
     match policy {
         UdpZero::Forward => Ok(0),
         UdpZero::Drop => Err(DropReason::Nat64ZeroChecksum),
-        // RFC 7915 4.5: the rest of the datagram is not here, and its parts come in any order.
+        // A whole datagram gets its checksum by `fill_checksum` first. This is only a part of one.
         UdpZero::Compute if p.fragment.is_some() => Err(DropReason::Nat64Fragment),
         UdpZero::Compute => {
             let octets = be16(upper, udp::LENGTH);

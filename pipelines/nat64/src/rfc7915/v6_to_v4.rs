@@ -148,9 +148,17 @@ fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
         let pointer = u32::try_from(at).unwrap_or(0);
         return Err(Refusal { reason: DropReason::Nat64SourceRoute, tell: Tell::BadField { pointer } });
     }
-    // RFC 4302 is an upper layer to NAT64: what it protects would not survive translation.
+    // RFC 7915 5.1.1: nothing that has extension headers behind its Fragment header is translated. They
+    // would have to be taken out of the offsets of all later fragments (RFC 7112 5).
+    if let Some(f) = w.fragment
+        && (w.at != f.at + ipv6::FRAGMENT_HEADER || is_extension(w.protocol))
+    {
+        return Err(Refusal::silent(DropReason::Nat64Fragment));
+    }
+    // RFC 6146 3.4: other protocols are dropped and their senders told. RFC 4302 is an upper layer to
+    // NAT64: what it protects would not survive translation.
     if !matches!(w.protocol, PROTO_UDP | PROTO_TCP | PROTO_ICMPV6) || passes_auth(b, next, w.at) {
-        return Err(Refusal::silent(DropReason::Nat64Protocol));
+        return Err(Refusal::telling(DropReason::Nat64Protocol, Tell::Protocol));
     }
     if w.at > b.len() {
         return Err(TRUNCATED);
@@ -163,14 +171,15 @@ fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
         if (f.more && !octets.is_multiple_of(8)) || end > 65_535 {
             return Err(Refusal::silent(DropReason::Nat64Fragment));
         }
-        // RFC 7112 5: extension headers behind the Fragment header of a real fragment would have to
-        // be taken out of the offsets of all later fragments.
-        if (f.more || f.offset != 0) && w.at != f.at + ipv6::FRAGMENT_HEADER {
-            return Err(Refusal::silent(DropReason::Nat64Fragment));
-        }
     }
     let fragment = w.fragment.map(|f| Frag { offset: f.offset, more: f.more, id: f.id });
     Ok((w.protocol, w.at, fragment))
+}
+
+/// True for the extension headers that RFC 7915 5.1.1 means: all but ESP.
+const fn is_extension(protocol: u8) -> bool {
+    use next_header::{AUTH, DEST_OPTIONS, HOP_BY_HOP, ROUTING};
+    matches!(protocol, HOP_BY_HOP | ROUTING | DEST_OPTIONS | AUTH)
 }
 
 /// True if the chain from the fixed header to `end` holds an authentication header. The chain was walked

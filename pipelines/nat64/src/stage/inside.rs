@@ -1,6 +1,7 @@
 //! From IPv6 to IPv4: sessions from inside (RFC 6146 3.5), and the way out.
 
 use super::{Ends, Nat64, Undo, create_failed, mtu_of, new_session, replace, table_protocol};
+use crate::log::LogEvent;
 use crate::pool4::Pool4;
 use crate::rfc6052::{Prefix, is_forwardable};
 use crate::rfc6146::bib::{self, Ahead, Wanted};
@@ -256,14 +257,20 @@ impl<F: Frame> Nat64<F> {
     /// Whether a packet without session may open one, and in which state.
     fn admit6(&self, w: &Work6) -> Result<Admitted, Refusal> {
         // RFC 6146 3.5: a source under the prefix would come back through us for ever.
-        if self.config.prefixes().contains(Ipv6Addr::from_bits(w.p.src)) {
+        let src6 = Ipv6Addr::from_bits(w.p.src);
+        if self.config.prefixes().contains(src6) {
             return Err(DropReason::Nat64LoopedSource.into());
         }
         let prefix = self.prefix(w.prefix)?;
         let dst4 = Ipv4Addr::from_bits(w.dst4);
-        // RFC 6052 3.1 and RFC 1812 5.3.7.
+        // RFC 7915 5.1: nobody has such an address.
+        if src6.is_multicast() || src6.is_loopback() || src6.is_unspecified() || src6.is_unicast_link_local()
+        {
+            return Err(DropReason::Nat64BadSource.into());
+        }
+        // RFC 6052 3.1 and RFC 1812 5.3.7; RFC 7915 5.4 has the host told.
         if !prefix.may_embed(dst4) || !is_forwardable(dst4) {
-            return Err(DropReason::Nat64BadDestination.into());
+            return Err(Refusal::telling(DropReason::Nat64BadDestination, Tell::Prohibited));
         }
         Ok(match w.p.upper {
             Upper::Tcp { flags } => match State::open(Event::of(Side::V6, flags)) {
@@ -303,6 +310,9 @@ impl<F: Frame> Nat64<F> {
         let created = guard.create_session(&new, || {
             let (mapping, fresh) = bib::find_or_create(guard, &self.pool, ahead, &note)?;
             fresh_mapping = fresh;
+            if fresh {
+                self.log_mapping(ctx.now, LogEvent::MappingCreated, &mapping.mapping());
+            }
             let have = undo.insert(Undo { mapping: mapping.mapping(), permitted: false, inside: true });
             self.permit(guard, ctx.counters, &mapping, w.dst4)?;
             have.permitted = true;
@@ -315,6 +325,7 @@ impl<F: Frame> Nat64<F> {
         match created {
             Ok(Created::Fresh(s)) => {
                 ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                self.log_session(ctx.now, LogEvent::SessionCreated, &s);
                 if w.p.protocol == PROTO_TCP {
                     self.meet_syn(ctx, &s, tick);
                 }
@@ -419,7 +430,7 @@ impl<F: Frame> Nat64<F> {
     ) -> Result<(), Refusal> {
         let key = Key { src: w.p.src, dst: w.p.dst, id: f.id, protocol: w.p.protocol };
         let octets = packet.frame.octets() - w.p.l4;
-        let (place, next) = self.fragments.admit(&key, f, octets, ctx.now, ctx.counters)?;
+        let (place, next) = self.fragments.admit(&key, f, octets, false, ctx.now, ctx.counters)?;
         if next == Next::Wait {
             self.fragments.promise(place)?;
             *verdict = Verdict::Held;
@@ -583,6 +594,10 @@ impl<F: Frame> Nat64<F> {
             Tell::BadField { pointer } => Some(Error6::HeaderField { pointer }),
             Tell::NoRoute => Some(Error6::Unreachable(Unreachable6::NoRoute)),
             Tell::AddressUnreachable => Some(Error6::Unreachable(Unreachable6::Address)),
+            // RFC 6146 3.4 has this code sent for protocols.
+            Tell::Protocol => Some(Error6::Unreachable(Unreachable6::Port)),
+            // RFC 7915 5.4.
+            Tell::Prohibited => Some(Error6::Unreachable(Unreachable6::AdminProhibited)),
             Tell::TooBig { mtu } => Some(Error6::PacketTooBig { mtu }),
         };
         if let Some(error) = error {

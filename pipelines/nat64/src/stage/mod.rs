@@ -22,7 +22,7 @@ mod probe;
 mod syn;
 
 use crate::config::{Config, Filtering};
-use crate::log::Log;
+use crate::log::{self, Log, LogEvent};
 use crate::pool4::{Note, Pool4};
 use crate::random::{Identifications, Random};
 use crate::rfc6052::Prefix;
@@ -37,7 +37,9 @@ use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{
     BURST, Counter, Counters, Ctx, DropReason, Frame, FrameSource, IfId, Instant, Packet, Verdict,
 };
-use causeway_flowtable::{CreateError, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, Swept, Tick};
+use causeway_flowtable::{
+    CreateError, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, Session, Swept, Tick,
+};
 use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6};
 use causeway_wire::{checksum, ethernet};
 use std::net::Ipv6Addr;
@@ -217,6 +219,18 @@ impl<F: Frame> Nat64<F> {
         if let Some(held) = m.acquire() {
             guard.release_mapping(held, &mut expiry);
         }
+    }
+
+    /// Logs that a session began, if that is wanted.
+    #[inline]
+    fn log_session(&self, at: Instant, event: LogEvent, session: &Session<'_>) {
+        log::session(self.log.as_deref(), &self.config, at, event, session);
+    }
+
+    /// Logs that a mapping began, if that is wanted.
+    #[inline]
+    fn log_mapping(&self, at: Instant, event: LogEvent, mapping: &Mapping<'_>) {
+        log::mapping(self.log.as_deref(), &self.config, at, event, mapping);
     }
 
     /// Generation of the plan.

@@ -2,6 +2,7 @@
 
 use super::{Ends, Nat64, UNKNOWN_MTU, Undo, create_failed, mtu_of, new_session, replace};
 use crate::config::Filtering;
+use crate::log::LogEvent;
 use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
@@ -9,11 +10,13 @@ use crate::rfc6146::permission;
 use crate::rfc6146::session;
 use crate::rfc6146::tcp_fsm::{Event, Side, State};
 use crate::rfc7915::v4_to_v6::{self, In4, To6};
-use crate::rfc7915::{Frag, Refusal, Tell, Upper, fragment, icmp};
+use crate::rfc7915::{Frag, Refusal, Tell, UdpZero, Upper, fragment, icmp};
 use arrayvec::ArrayVec;
 use causeway_core::icmp_error::{Error4, Unreachable4};
 use causeway_core::{BURST, Counter, Ctx, DropReason, Frame, FrameSource, IfId, Packet, Verdict};
 use causeway_flowtable::{Created, Guard, InsideKey, Lookup, Mapping, OutsideKey, Reserved, Session, Tick};
+use causeway_wire::checksum;
+use causeway_wire::l4::PROTO_UDP;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An IPv4 packet on its way through the stage.
@@ -227,7 +230,10 @@ impl<F: Frame> Nat64<F> {
             Ok::<_, DropReason>(Reserved::translated(held, p.src, p.src_port, delta))
         });
         match created {
-            Ok(Created::Fresh(_)) => ctx.counters.add(Counter::Nat64SessionsCreated, 1),
+            Ok(Created::Fresh(s)) => {
+                ctx.counters.add(Counter::Nat64SessionsCreated, 1);
+                self.log_session(ctx.now, LogEvent::SessionCreated, &s);
+            }
             // Another worker was quicker: this packet is one more of its session.
             Ok(Created::Existing(s)) => {
                 follow(&s, p, tick);
@@ -324,7 +330,14 @@ impl<F: Frame> Nat64<F> {
     ) -> Result<(), Refusal> {
         let key = Key { src: mapped(p.src), dst: mapped(p.dst), id: f.id, protocol: p.protocol };
         let octets = packet.frame.octets() - p.l4;
-        let (place, next) = self.fragments.admit(&key, f, octets, ctx.now, ctx.counters)?;
+        // RFC 6146 3.4: UDP without a checksum is translated when all of it is there.
+        let compute = p.protocol == PROTO_UDP && self.config.options().policy.udp_zero == UdpZero::Compute;
+        let needs_all = compute && v4_to_v6::is_unsummed(packet, p);
+        let (place, next) = self.fragments.admit(&key, f, octets, needs_all, ctx.now, ctx.counters)?;
+        if compute && !matches!(next, Next::Follow(_)) {
+            let upper = packet.bytes().get(p.l4..).unwrap_or(&[]);
+            self.fragments.add_sum(place, checksum::fold(checksum::sum(upper, 0)));
+        }
         if next == Next::Wait {
             self.fragments.promise(place)?;
             *verdict = Verdict::Held;
@@ -355,7 +368,7 @@ impl<F: Frame> Nat64<F> {
                 let inn = Inn { host6, remote6, port: 0, delta: 0 };
                 return self.translate4(ctx, packet, p, inn, 0, verdict);
             }
-            Next::First { total } => self.found4(ctx, guard, p, tick).and_then(|inn| {
+            Next::First { total } => self.first4(ctx, guard, packet, p, place, total, tick).and_then(|inn| {
                 self.translate4(ctx, packet, p, inn, total, verdict)?;
                 self.fragments.known(place, Peer::V6 { remote6: inn.remote6, host6: inn.host6 });
                 Ok(())
@@ -366,6 +379,24 @@ impl<F: Frame> Nat64<F> {
             self.fragments.spoil(place, ctx.counters);
         }
         result
+    }
+
+    /// The session of a first fragment.
+    #[expect(clippy::too_many_arguments, reason = "a packet, its parts and what a stage may use")]
+    fn first4<S: FrameSource<Frame = F>>(
+        &mut self,
+        ctx: &Ctx<'_, S>,
+        guard: &Guard<'_>,
+        packet: &mut Packet<F>,
+        p: &In4,
+        place: usize,
+        total: u32,
+        tick: Tick,
+    ) -> Result<Inn, Refusal> {
+        if let Some(sum) = self.fragments.sum_of_all(place) {
+            v4_to_v6::fill_checksum(packet, p, sum, total)?;
+        }
+        self.found4(ctx, guard, p, tick)
     }
 
     /// A fragment that waited.
@@ -469,9 +500,11 @@ impl<F: Frame> Nat64<F> {
             return;
         }
         let error = match refusal.tell {
-            Tell::Nothing | Tell::Later => None,
+            Tell::Nothing | Tell::Later | Tell::Prohibited => None,
             // RFC 5508 6 (REQ-8): no room for the session is told so.
             Tell::AddressUnreachable => Some(Error4::Unreachable(Unreachable4::AdminProhibited)),
+            // RFC 6146 3.4.
+            Tell::Protocol => Some(Error4::Unreachable(Unreachable4::Protocol)),
             Tell::TimeExceeded => Some(Error4::TtlExceeded),
             Tell::BadField { pointer } => {
                 u8::try_from(pointer).ok().map(|pointer| Error4::HeaderField { pointer })

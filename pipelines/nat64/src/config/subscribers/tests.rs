@@ -105,6 +105,7 @@ fn tenants_pools_overlap_nothing_and_count_as_pool() {
     let c = with(&|o| o.subscribers.tenants = vec![tenant("a", &["2001:db8:1::/48"], &["192.0.2.1/32"])])
         .unwrap();
     assert!(c.in_pool(Ipv4Addr::new(192, 0, 2, 1)) && c.in_pool(Ipv4Addr::new(203, 0, 113, 1)));
+    assert_eq!(c.addresses().collect::<Vec<_>>(), [p4("203.0.113.0/31"), p4("192.0.2.1/32")]);
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn deterministic_hosts_have_no_second_source_of_ports() {
 }
 
 #[test]
-fn rfc6888_3_req_9_static_mappings_contradict_nothing() {
+fn rfc6146_3_1_static_mappings_contradict_nothing() {
     let m = |protocol, outside: &str, port, inside: &str, to| StaticMapping {
         protocol,
         outside: (outside.parse().unwrap(), port),

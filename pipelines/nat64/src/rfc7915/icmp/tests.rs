@@ -5,10 +5,17 @@ const MTUS: Mtus = Mtus { v6: 1500, v4: 1500 };
 
 #[test]
 fn rfc7915_5_2_mtu_to_ipv4_is_20_less_and_never_above_the_links() {
-    assert_eq!(mtu_to_v4(1480, MTUS), 1460);
-    assert_eq!(mtu_to_v4(9000, MTUS), 1480);
-    assert_eq!(mtu_to_v4(9000, Mtus { v6: 9000, v4: 1400 }), 1400);
-    assert_eq!(mtu_to_v4(u32::MAX, Mtus { v6: u32::MAX, v4: u32::MAX }), 65_535);
+    assert_eq!(mtu_to_v4(1480, false, MTUS), 1460);
+    assert_eq!(mtu_to_v4(9000, false, MTUS), 1480);
+    assert_eq!(mtu_to_v4(9000, false, Mtus { v6: 9000, v4: 1400 }), 1400);
+    assert_eq!(mtu_to_v4(u32::MAX, false, Mtus { v6: u32::MAX, v4: u32::MAX }), 65_535);
+}
+
+#[test]
+fn rfc7915_5_2_a_fragment_header_inside_counts_in_the_mtu() {
+    assert_eq!(mtu_to_v4(1480, true, MTUS), 1452);
+    assert_eq!(mtu_to_v4(9000, true, MTUS), 1472);
+    assert_eq!(mtu_to_v4(9000, true, Mtus { v6: 9000, v4: 1400 }), 1400);
 }
 
 #[test]
