@@ -274,7 +274,7 @@ pub(crate) fn nat64_options(n: &config::Nat64, generation: u64) -> causeway_nat6
         timeouts: Timeouts {
             udp: t.udp.duration(),
             tcp_established: t.tcp_established.duration(),
-            tcp_opening: t.tcp_transitory.duration(),
+            tcp_opening: t.tcp_opening.duration(),
             tcp_transitory: t.tcp_transitory.duration(),
             tcp_incoming_syn: t.tcp_incoming_syn.duration(),
             icmp: t.icmp.duration(),

@@ -713,6 +713,7 @@ fn notes_on_timeouts(draft: &Draft, notes: &mut Vec<String>) {
     for (key, value, least_s, document) in [
         ("udp", t.udp, 120, "RFC 4787 4.3"),
         ("tcp-established", t.tcp_established, 7440, "RFC 5382 5"),
+        ("tcp-opening", t.tcp_opening, 240, "RFC 5382 5"),
         ("tcp-transitory", t.tcp_transitory, 240, "RFC 5382 5"),
         ("tcp-incoming-syn", t.tcp_incoming_syn, 6, "RFC 6146 3.5.2.2"),
         ("icmp", t.icmp, 60, "RFC 5508 3.2"),

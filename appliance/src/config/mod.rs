@@ -284,7 +284,9 @@ pub struct Timeouts {
     pub udp: Timeout,
     /// Established TCP; by default 2 hours and 4 minutes.
     pub tcp_established: Timeout,
-    /// TCP that is opening or closing; by default 4 minutes.
+    /// TCP that is opening; by default 4 minutes (RFC 7857 2.1 allows less).
+    pub tcp_opening: Timeout,
+    /// TCP that is closing, or was reset; by default 4 minutes.
     pub tcp_transitory: Timeout,
     /// A SYN from outside that nobody asked for; by default 6 seconds.
     pub tcp_incoming_syn: Timeout,

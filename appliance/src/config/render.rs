@@ -88,6 +88,7 @@ pub(super) fn render(c: &Config) -> String {
             t.pair("  UDP timeout", n.timeouts.udp);
             t.pair("  TCP established", n.timeouts.tcp_established);
             t.pair("  TCP transitory", n.timeouts.tcp_transitory);
+            t.pair("  TCP opening", n.timeouts.tcp_opening);
             t.pair("  TCP incoming SYN", n.timeouts.tcp_incoming_syn);
             t.pair("  ICMP timeout", n.timeouts.icmp);
             nat64::pairs(&mut t, n);

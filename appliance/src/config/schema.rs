@@ -305,6 +305,7 @@ fn nat64(s: Section<'_, '_>) -> Option<Nat64Draft> {
         udp: t.or("udp", Timeout::literal(300)),
         tcp_established: t.or("tcp-established", Timeout::literal(7440)),
         tcp_transitory: t.or("tcp-transitory", Timeout::literal(240)),
+        tcp_opening: t.or("tcp-opening", Timeout::literal(240)),
         tcp_incoming_syn: t.or("tcp-incoming-syn", Timeout::literal(6)),
         icmp: t.or("icmp", Timeout::literal(60)),
         fragment: t.or("fragment", Timeout::literal(2)),
