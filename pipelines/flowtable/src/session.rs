@@ -360,11 +360,20 @@ impl<'g> Session<'g> {
 
     /// Sets the function's own number.
     pub fn set_aux(&self, aux: u32) {
+        self.set_in_word7(0xffff_ffff << 32, u64::from(aux) << 32);
+    }
+
+    /// Notes that the session goes on under this generation of the plan, modulo 2^16.
+    pub fn set_plan_generation(&self, generation: u16) {
+        self.set_in_word7(0xffff << 16, u64::from(generation) << 16);
+    }
+
+    /// Puts `bits` in place of those of `mask`. An exchange fails only against another that changes the
+    /// word; a few tries bound it, and what the others wrote stands then.
+    fn set_in_word7(&self, mask: u64, bits: u64) {
         let mut now = self.line.word7().load(Ordering::Relaxed);
-        // Only this half ever changes, so one exchange fails only against another `set_aux`; a few tries
-        // bound it, and the other's number stands then.
         for _ in 0..8 {
-            let new = now & 0xffff_ffff | u64::from(aux) << 32;
+            let new = now & !mask | bits;
             match self.line.word7().compare_exchange(now, new, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(w) => now = w,

@@ -7,6 +7,7 @@
 //! the same IPv6 address and port looks the same from IPv4, under whichever prefix it sends. The
 //! prefix that it was made under is noted, for sessions that begin outside.
 
+use super::session::is_older;
 use crate::pool4::{Admitted, Home, Note, Pool4};
 use arrayvec::ArrayVec;
 use causeway_core::{BURST, DropReason};
@@ -255,7 +256,7 @@ fn allowed<'g>(
     note: &Note<'_>,
 ) -> Result<MappingRef<'g>, DropReason> {
     // Its plan may have had another pool. It ends with its sessions, and then the host gets a new one.
-    if held.plan_generation() != wanted.generation
+    if is_older(held.plan_generation(), wanted.generation)
         && !held.is_pinned()
         && !pool.serves(wanted.src6, Ipv4Addr::from_bits(held.out4()), held.out_port())
     {

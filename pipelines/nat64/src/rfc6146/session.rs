@@ -54,6 +54,13 @@ fn change(session: &Session<'_>, event: Event, tick: Tick) -> bool {
         .is_some()
 }
 
+/// True if `generation` is one of a plan before `now`. Both go round. A worker that has not yet taken over the
+/// newest plan meets flows of a newer one, which are no concern of its plan.
+#[inline(always)]
+pub(crate) const fn is_older(generation: u16, now: u16) -> bool {
+    now.wrapping_sub(generation).cast_signed() > 0
+}
+
 /// The TCP state in a control word. What is none (it never is) counts as about to end.
 #[inline(always)]
 fn state_of(ctl: Ctl) -> State {
@@ -132,12 +139,12 @@ pub struct Expiry<'a> {
 impl Expiry<'_> {
     /// True if a session of an older plan may go on: its prefix is still there, its address is one that its
     /// host may have or its mapping is static, and it is in the way of no static mapping.
-    fn allowed(&self, session: &Session<'_>) -> bool {
-        let present = session.plan_generation() == self.config.options().generation;
-        if present && !self.pool.statics_are_missing() {
+    pub(crate) fn allowed(&self, session: &Session<'_>) -> bool {
+        let old = is_older(session.plan_generation(), self.config.options().generation);
+        if !old && !self.pool.statics_are_missing() {
             return true;
         }
-        let there = present
+        let there = !old
             || (self.config.prefixes().get(session.prefix()).is_some()
                 && (session.mapping().is_some_and(|m| self.pool.statics().is_one(&m))
                     || self.pool.serves(
@@ -190,6 +197,10 @@ impl Sweeper for Expiry<'_> {
         let idle = now.since(ctl.last_seen());
         if !self.allowed(session) {
             return Fate::End;
+        }
+        let generation = self.config.options().generation;
+        if is_older(session.plan_generation(), generation) {
+            session.set_plan_generation(generation);
         }
         // More than the timeout: the tick of the last packet had begun before the packet came.
         if idle > lifetime(session.protocol(), ctl, &self.config.ticks) {

@@ -121,7 +121,9 @@ impl<F: Frame> Nat64<F> {
             let at = usize::from(w.at);
             let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
             let result = match found {
-                Lookup::Hit(s) if follow(s, w, tick) => self.finish6(ctx, packet, w, Out::of(s), verdict),
+                Lookup::Hit(s) if self.goes_on(guard, ctx.counters, ctx.now, s) && follow(s, w, tick) => {
+                    self.finish6(ctx, packet, w, Out::of(s), verdict)
+                }
                 // A session that ended between the lookup and now is opened again.
                 Lookup::Hit(_) | Lookup::Miss => {
                     opens.push(n);
@@ -499,7 +501,9 @@ impl<F: Frame> Nat64<F> {
         tick: Tick,
     ) -> Result<Out, Refusal> {
         match guard.lookup(&key_of(w)) {
-            Lookup::Hit(s) if follow(&s, w, tick) => Ok(Out::of(&s)),
+            Lookup::Hit(s) if self.goes_on(guard, ctx.counters, ctx.now, &s) && follow(&s, w, tick) => {
+                Ok(Out::of(&s))
+            }
             Lookup::Hit(_) | Lookup::Miss => self.outside_of(ctx, guard, w, tick),
             Lookup::Building => Err(DropReason::Nat64Building.into()),
         }

@@ -28,7 +28,7 @@ use crate::random::{Identifications, Random};
 use crate::rfc6052::Prefix;
 use crate::rfc6146::fragments::Fragments;
 use crate::rfc6146::permission::{self, COUNTED};
-use crate::rfc6146::session::Expiry;
+use crate::rfc6146::session::{Expiry, is_older};
 use crate::rfc6146::statics::Keeper;
 use crate::rfc6146::syn::Syns;
 use crate::rfc7915::{Refusal, Tell, icmp};
@@ -144,6 +144,33 @@ impl<F: Frame> Nat64<F> {
             guard,
             probes: ArrayVec::new(),
         }
+    }
+
+    /// True if a session that was found may go on under the present plan. One that may not has ended: no
+    /// packet leaves in a way in which its answer would not come back.
+    #[inline(always)]
+    fn goes_on(&self, guard: &Guard<'_>, counters: &Counters, now: Instant, session: &Session<'_>) -> bool {
+        !is_older(session.plan_generation(), self.generation())
+            || self.is_still_allowed(guard, counters, now, session)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_still_allowed(
+        &self,
+        guard: &Guard<'_>,
+        counters: &Counters,
+        now: Instant,
+        s: &Session<'_>,
+    ) -> bool {
+        let mut expiry = self.expiry(guard, counters, now);
+        if expiry.allowed(s) {
+            s.set_plan_generation(self.generation());
+            return true;
+        }
+        // Where there is no room to end it now the sweep will.
+        guard.end(s, &mut expiry);
+        false
     }
 
     /// Translates IPv6 packets to IPv4 (class `Nat64In`). Verdict `n` is that of packet `n`; as many are

@@ -7,7 +7,7 @@ use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
 use crate::rfc6146::permission;
-use crate::rfc6146::session;
+use crate::rfc6146::session::{self, is_older};
 use crate::rfc6146::tcp_fsm::{Event, Side, State};
 use crate::rfc7915::v4_to_v6::{self, In4, To6};
 use crate::rfc7915::{Frag, Refusal, Tell, UdpZero, Upper, fragment, icmp};
@@ -85,7 +85,9 @@ impl<F: Frame> Nat64<F> {
             let at = usize::from(w.at);
             let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
             let result = match found {
-                Lookup::Hit(s) if follow(s, &w.p, tick) => self.follow4(ctx, packet, &w.p, s, verdict),
+                Lookup::Hit(s) if self.goes_on(guard, ctx.counters, ctx.now, s) && follow(s, &w.p, tick) => {
+                    self.follow4(ctx, packet, &w.p, s, verdict)
+                }
                 // A session that ended between the lookup and now is opened again, if it may be.
                 Lookup::Hit(_) | Lookup::Miss => self.open4(ctx, guard, packet, &w.p, tick, verdict),
                 Lookup::Building => Err(DropReason::Nat64Building.into()),
@@ -181,8 +183,11 @@ impl<F: Frame> Nat64<F> {
         if !self.lets_in(guard, &mapping, p) {
             return Err(DropReason::Nat64Filtered.into());
         }
-        // A static mapping is about to take its place.
-        if self.pool.statics().in_the_way(&mapping) {
+        // A static mapping is about to take its place, or the plan gave its address to others.
+        let gone = is_older(mapping.plan_generation(), self.generation())
+            && !mapping.is_pinned()
+            && !self.pool.serves(Ipv6Addr::from_bits(mapping.src6()), dst, p.dst_port);
+        if gone || self.pool.statics().in_the_way(&mapping) {
             return Err(DropReason::Nat64NoBib.into());
         }
         let number = self.prefix_for(&mapping);
@@ -425,7 +430,9 @@ impl<F: Frame> Nat64<F> {
         tick: Tick,
     ) -> Result<Inn, Refusal> {
         match guard.lookup(&outside_key(p)) {
-            Lookup::Hit(s) if follow(&s, p, tick) => self.inn_of(&s),
+            Lookup::Hit(s) if self.goes_on(guard, ctx.counters, ctx.now, &s) && follow(&s, p, tick) => {
+                self.inn_of(&s)
+            }
             Lookup::Hit(_) | Lookup::Miss => self.inside_of(ctx, guard, p, tick),
             Lookup::Building => Err(DropReason::Nat64Building.into()),
         }
