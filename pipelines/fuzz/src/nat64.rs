@@ -428,6 +428,7 @@ fn options(c: &mut Choices<'_>, generation: u16) -> Options {
         timeouts: Timeouts {
             udp: s(c),
             tcp_established: s(c),
+            tcp_opening: s(c),
             tcp_transitory: s(c),
             tcp_incoming_syn: s(c),
             icmp: s(c),
