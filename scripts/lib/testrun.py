@@ -169,6 +169,15 @@ def lint(r):
         ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
         30,
     )
+    # A workspace of its own, which the others do not build.
+    fuzz = str(n.ROOT / "pipelines/fuzz/Cargo.toml")
+    r.check(
+        "lint",
+        "fuzz targets compile",
+        ["cargo", "check", "--locked", "--all-targets", "--manifest-path", fuzz]
+        + ["--target-dir", str(n.ROOT / "target/fuzz")],
+        30,
+    )
     r.findings("lint", "import direction", lambda: rules.imports(rules.metadata()))
     r.findings(
         "lint", "unsafe code only in flowtable and hwprofiles", lambda: rules.unsafe_code(rules.metadata())
