@@ -55,6 +55,11 @@ const ONES: [u8; 256] = {
     ones
 };
 
+#[inline(always)]
+const fn ones(octet: u32) -> u32 {
+    ONES[octet as usize % ONES.len()] as u32
+}
+
 /// Which key of an entry a word stands for. Part of the tag, so that the two never meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -162,7 +167,7 @@ impl Bucket {
 
     #[inline(always)]
     fn used(&self) -> u32 {
-        WORDS as u32 - u32::from(ONES[self.empty() as usize % ONES.len()])
+        WORDS as u32 - ones(self.empty())
     }
 }
 
@@ -348,27 +353,47 @@ impl Index {
 
     /// Puts `word` down in an empty place of the key's buckets.
     fn reserve(&self, p: &Probe, word: u64) -> Option<u64> {
+        let a = self.first_at(p);
+        let empty = self.buckets[a as usize].empty();
+        // Nearly always there is room where it is preferred.
+        if WORDS as u32 - ones(empty) < PREFERRED
+            && let Some(position) = self.put(a, empty, word)
+        {
+            return Some(position);
+        }
+        self.reserve_elsewhere(p, word)
+    }
+
+    /// As [`Index::reserve`], when the first bucket is three quarters full.
+    #[cold]
+    fn reserve_elsewhere(&self, p: &Probe, word: u64) -> Option<u64> {
         let (a, b, c) = (self.first_at(p), self.second_at(p), self.stash_at(p));
         let (used_a, used_b) = (self.buckets[a as usize].used(), self.buckets[b as usize].used());
-        let order = if used_a < PREFERRED || used_a <= used_b { [a, b, c] } else { [b, a, c] };
+        let order = if used_a < PREFERRED || used_a <= used_b { [a, b] } else { [b, a] };
         for bucket in order {
-            let stash = bucket >= self.main;
-            if stash {
-                // Counted before the word can be seen, so that no reader passes the stash by.
-                self.stashed.fetch_add(1, Ordering::SeqCst);
+            if let Some(position) = self.put(bucket, self.buckets[bucket as usize].empty(), word) {
+                return Some(position);
             }
-            let into = &self.buckets[bucket as usize];
-            let mut empty = into.empty();
-            while empty != 0 {
-                let i = empty.trailing_zeros();
-                empty &= empty - 1;
-                let w = &into.0[i as usize % WORDS];
-                if w.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                    return Some(u64::from(bucket) * WORDS as u64 + u64::from(i));
-                }
-            }
-            if stash {
-                self.stashed.fetch_sub(1, Ordering::SeqCst);
+        }
+        // Counted before the word can be seen, so that no reader passes the stash by.
+        self.stashed.fetch_add(1, Ordering::SeqCst);
+        let position = self.put(c, self.buckets[c as usize].empty(), word);
+        if position.is_none() {
+            self.stashed.fetch_sub(1, Ordering::SeqCst);
+        }
+        position
+    }
+
+    /// Puts `word` into one of the places of a bucket that were `empty`, if one still is.
+    #[inline(always)]
+    fn put(&self, bucket: u32, mut empty: u32, word: u64) -> Option<u64> {
+        let into = &self.buckets[bucket as usize];
+        while empty != 0 {
+            let i = empty.trailing_zeros();
+            empty &= empty - 1;
+            let w = &into.0[i as usize % WORDS];
+            if w.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                return Some(u64::from(bucket) * WORDS as u64 + u64::from(i));
             }
         }
         None

@@ -99,11 +99,15 @@ impl<T: Slot> Slab<T> {
     /// Brings the slot close that the cache gives out after `before` others.
     #[inline]
     pub(crate) fn expect(&self, cache: &Cache, before: usize) {
+        if cache.len.get() as usize <= before && cache.len.get() < self.batch {
+            self.refill(cache);
+        }
         if let Some(n) = (cache.len.get() as usize).checked_sub(before + 1) {
             prefetch_read_at(&self.lines, cache.slots[n].get() as usize);
         }
     }
 
+    /// Puts a batch into the cache, behind what it has, which is less than a batch.
     #[cold]
     fn refill(&self, cache: &Cache) {
         let mut head = self.head.load(Ordering::Acquire);
@@ -117,18 +121,18 @@ impl<T: Slot> Slab<T> {
                 Err(now) => head = now,
             }
         };
-        let mut at = Some(first);
-        let mut n = 0;
+        let have = cache.len.get() as usize;
+        let (mut at, mut end) = (Some(first), have);
         while let Some(slot) = at {
-            // Lowest last, so that it is taken first.
-            cache.slots[n].set(slot);
-            n += 1;
+            cache.slots[end].set(slot);
+            end += 1;
             at = low(self.lines[slot as usize].link().load(Ordering::Relaxed)).checked_sub(1);
         }
-        for i in 0..n / 2 {
-            cache.slots[i].swap(&cache.slots[n - 1 - i]);
-        }
-        cache.len.set(n as u32);
+        // Turned round as a whole the new ones are below, lowest last, so that it is taken first; what was
+        // there is turned back.
+        turn(&cache.slots[..end]);
+        turn(&cache.slots[end - have..end]);
+        cache.len.set(end as u32);
     }
 
     /// Gives a slot back that nobody can see any more.
@@ -157,6 +161,13 @@ impl<T: Slot> Slab<T> {
         }
         cache.len.set(len - n);
         self.push(low(next) - 1);
+    }
+}
+
+/// Turns the order of cells round.
+fn turn(cells: &[Cell<u32>]) {
+    for i in 0..cells.len() / 2 {
+        cells[i].swap(&cells[cells.len() - 1 - i]);
     }
 }
 
@@ -202,6 +213,21 @@ mod tests {
         let again: BTreeSet<u32> = (0..1000).map(|_| s.take(&c).unwrap()).collect();
         assert_eq!(again.len(), 1000);
         assert_eq!(s.take(&c), None);
+    }
+
+    #[test]
+    fn expecting_a_slot_changes_no_order_and_loses_none() {
+        let s = Slab::<Word>::new(300, 16).unwrap();
+        let c = s.cache();
+        let mut taken = Vec::new();
+        while let Some(slot) = s.take(&c) {
+            taken.push(slot);
+            for before in [0, 7, 15, 100] {
+                s.expect(&c, before);
+            }
+            assert!(c.len() < 32);
+        }
+        assert_eq!(taken, (0..300).collect::<Vec<_>>());
     }
 
     #[test]
