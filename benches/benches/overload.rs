@@ -75,7 +75,11 @@ fn measure(tsc: &Tsc, full: Full, flows: u32, windows: usize) {
     let enough = Size::of(flows + 10_000);
     let gateway = Gateway::new(match full {
         Full::Table => Size { sessions: flows, ..enough },
-        Full::Pool => Size { sessions: flows * 4, addresses: flows.div_ceil(PORTS), ..enough },
+        // A table with room for every port of the pool, and more.
+        Full::Pool => {
+            let addresses = flows.div_ceil(PORTS);
+            Size { sessions: (addresses * 65_536).max(flows) * 2, addresses, ..enough }
+        }
     });
     let mut stage = gateway.stage(0, tsc);
     stage.open(0..flows);
