@@ -317,7 +317,9 @@ impl Config {
     /// The first thing that is wrong, see [`ConfigError`].
     pub fn new(options: Options) -> Result<Self, ConfigError> {
         let prefixes = Prefixes::new(&options.prefixes)?;
-        Self::checked(options, prefixes, Vec::new(), None)
+        // No flow that an older plan made is under one of them.
+        let since = options.prefixes.iter().map(|_| Some(options.generation)).collect();
+        Self::checked(options, prefixes, since, None)
     }
 
     /// Checks `options` for a gateway that has run with this configuration: prefixes that both have keep

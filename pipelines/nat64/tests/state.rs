@@ -450,13 +450,13 @@ fn a_new_plan_ends_what_it_no_longer_allows() {
     let mut g = Gateway::lab();
     let out = g.open(&udp(VM1, 4000, 53));
     let keep = Options { generation: 1, ..options() };
-    let config = std::sync::Arc::new(causeway_nat64::Config::new(keep).unwrap());
+    let config = std::sync::Arc::new(g.nat.config().successor(keep).unwrap());
     let pool = std::sync::Arc::new(g.nat.pool().successor(&config));
     g.nat.reconfigure(config, pool);
     g.sweep();
     assert_eq!(g.open(&udp(VM1, 4000, 53)), out, "the flow goes on");
     let other = Options { generation: 2, pool: vec!["192.0.2.128/28".parse().unwrap()], ..options() };
-    let config = std::sync::Arc::new(causeway_nat64::Config::new(other).unwrap());
+    let config = std::sync::Arc::new(g.nat.config().successor(other).unwrap());
     let pool = std::sync::Arc::new(g.nat.pool().successor(&config));
     g.nat.reconfigure(config, pool);
     g.sweep();
@@ -568,4 +568,34 @@ fn a_segment_without_session_leaves_by_no_mapping_that_the_plan_no_longer_allows
     g.six(&late).sent();
     g.reconfigure(Options { generation: 1, pool: vec!["192.0.2.128/28".parse().unwrap()], ..options() });
     assert_eq!(g.six(&late).dropped(), DropReason::Nat64NoSession);
+}
+
+/// No sweep comes along, and the error is the first packet of the flow under the new plan.
+#[test]
+fn an_error_leaves_by_no_session_that_the_plan_no_longer_allows() {
+    for side in [0, 1] {
+        let mut g = Gateway::lab();
+        let out = g.open(&udp(VM1, 4000, 53));
+        let got = g.four(&from_server(out, 53)).sent();
+        let six = ip6(VM1, SERVER6).icmp(1, 4, [0; 4], &got);
+        let four = ip4(SERVER, out.0).icmp(3, 3, [0; 4], &ip4(out.0, SERVER).udp(out.1, 53, b"x"));
+        assert!(matches!((g.six(&six), g.four(&four)), (Fate::Sent(..), Fate::Sent(..))));
+        g.reconfigure(Options { generation: 1, pool: vec!["192.0.2.128/28".parse().unwrap()], ..options() });
+        let fate = if side == 0 { g.six(&six) } else { g.four(&four) };
+        assert_eq!(fate.dropped(), DropReason::Nat64IcmpNoSession);
+        assert_eq!((g.sessions(), g.mappings()), (0, 0));
+    }
+}
+
+/// NAT64 was taken out of the configuration and has come back: nothing is known of its old numbers.
+#[test]
+fn a_configuration_without_history_takes_no_flow_over() {
+    let mut g = Gateway::lab();
+    let out = g.open(&udp(VM1, 4000, 53));
+    let other = Options { generation: 2, prefixes: vec!["2001:db8:77::/96".parse().unwrap()], ..options() };
+    let config = std::sync::Arc::new(causeway_nat64::Config::new(other).unwrap());
+    let pool = std::sync::Arc::new(causeway_nat64::Pool4::new(&config));
+    g.nat.reconfigure(config, pool);
+    assert_eq!(g.four(&from_server(out, 53)).dropped(), DropReason::Nat64NoBib);
+    assert_eq!((g.sessions(), g.mappings()), (0, 0));
 }

@@ -545,7 +545,8 @@ impl<F: Frame> Nat64<F> {
             protocol: about.protocol,
             prefix,
         };
-        let s = guard.lookup(&key).hit().ok_or(DropReason::Nat64IcmpNoSession)?;
+        let s = guard.lookup(&key).hit().filter(|s| self.goes_on(guard, ctx.counters, ctx.now, s));
+        let s = s.ok_or(DropReason::Nat64IcmpNoSession)?;
         let out4 = Ipv4Addr::from_bits(s.out4());
         self.way_out4(ctx, w.dst4, 0, verdict)?;
         // RFC 7915 5.2, RFC 6791: a router inside has no IPv4 address of its own.

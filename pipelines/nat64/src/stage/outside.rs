@@ -456,7 +456,8 @@ impl<F: Frame> Nat64<F> {
             remote_port: about.remote_port,
             protocol: about.protocol,
         };
-        let s = guard.lookup(&key).hit().ok_or(DropReason::Nat64IcmpNoSession)?;
+        let s = guard.lookup(&key).hit().filter(|s| self.goes_on(guard, ctx.counters, ctx.now, s));
+        let s = s.ok_or(DropReason::Nat64IcmpNoSession)?;
         let prefix = *self.prefix(s.prefix())?;
         // RFC 6052 3.1: a router with an address that the prefix must not stand for stays unnamed: its
         // error comes from the remote end, which the host has spoken to.
