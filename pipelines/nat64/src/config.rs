@@ -7,6 +7,7 @@ pub use subscribers::{MAX_BLOCKS, MAX_SUBSCRIBERS, SubscriberError};
 
 use crate::deterministic::Deterministic;
 use crate::rfc6052::{PrefixError, Prefixes, is_forwardable};
+use crate::rfc6146::session::is_older;
 use crate::rfc6146::statics::Statics;
 use crate::rfc7915::Policy;
 use crate::subscriber::Who;
@@ -293,11 +294,16 @@ pub(crate) struct Ticks {
     pub(crate) icmp: u32,
 }
 
+/// After so many plans no flow is older than any of them: the sweep has met them all.
+const LONG_AGO: u16 = 1 << 14;
+
 /// A checked configuration. Immutable; a change makes a new one with another generation.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) options: Options,
     pub(crate) prefixes: Prefixes,
+    /// By number of the prefix: the plan that gave the prefix its number, if that was not long ago.
+    since: Vec<Option<u16>>,
     pub(crate) ticks: Ticks,
     who: Who,
     deterministic: Option<Deterministic>,
@@ -311,7 +317,9 @@ impl Config {
     /// The first thing that is wrong, see [`ConfigError`].
     pub fn new(options: Options) -> Result<Self, ConfigError> {
         let prefixes = Prefixes::new(&options.prefixes)?;
-        Self::checked(options, prefixes, None)
+        // No flow that an older plan made is under one of them.
+        let since = options.prefixes.iter().map(|_| Some(options.generation)).collect();
+        Self::checked(options, prefixes, since, None)
     }
 
     /// Checks `options` for a gateway that has run with this configuration: prefixes that both have keep
@@ -321,10 +329,31 @@ impl Config {
     /// As [`Config::new`].
     pub fn successor(&self, options: Options) -> Result<Self, ConfigError> {
         let prefixes = self.prefixes.successor(&options.prefixes)?;
-        Self::checked(options, prefixes, Some(&self.who))
+        let now = options.generation;
+        let since = (0..=u8::MAX).map(|n| match (self.prefixes.get(n), prefixes.get(n)) {
+            (_, None) => None,
+            (old, new) if old == new => {
+                let since = self.since.get(usize::from(n)).copied().flatten();
+                since.filter(|s| now.wrapping_sub(*s) < LONG_AGO)
+            }
+            _ => Some(now),
+        });
+        let since = since.collect();
+        Self::checked(options, prefixes, since, Some(&self.who))
     }
 
-    fn checked(options: Options, prefixes: Prefixes, before: Option<&Who>) -> Result<Self, ConfigError> {
+    /// True if this number was a prefix's in the plan of `generation`, and is the same prefix's now.
+    pub(crate) fn has_kept_prefix(&self, number: u8, generation: u16) -> bool {
+        let since = self.since.get(usize::from(number)).copied().flatten();
+        self.prefixes.get(number).is_some() && since.is_none_or(|s| !is_older(generation, s))
+    }
+
+    fn checked(
+        options: Options,
+        prefixes: Prefixes,
+        since: Vec<Option<u16>>,
+        before: Option<&Who>,
+    ) -> Result<Self, ConfigError> {
         if options.pool.is_empty() {
             return Err(ConfigError::EmptyPool);
         }
@@ -358,7 +387,7 @@ impl Config {
         let deterministic = Deterministic::new(&options)?;
         let who = Who::new(&options, before)?;
         let statics = Arc::new(Statics::new(&options.static_mappings, &prefixes, &who)?);
-        Ok(Self { options, prefixes, ticks, who, deterministic, statics })
+        Ok(Self { options, prefixes, since, ticks, who, deterministic, statics })
     }
 
     /// What it was made from.

@@ -331,6 +331,14 @@ impl Pool4 {
         }
     }
 
+    /// Notes that a mapping at this place has ended. If it is the place of a static mapping, the port is that
+    /// one's, whether it is ever made or not: until it is, nobody else gives the port back.
+    pub(crate) fn static_is_gone(&self, a: Ipv4Addr, port: u16, protocol: u8) {
+        if let Some(s) = index(protocol).and_then(|set| self.static_port(a.to_bits(), set, port)) {
+            s.made.store(false, Ordering::Release);
+        }
+    }
+
     /// Notes whether all static mappings are there.
     pub(crate) fn statics_are_made(&self, made: bool) {
         self.statics_made.store(made, Ordering::Release);

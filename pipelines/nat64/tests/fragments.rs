@@ -440,3 +440,24 @@ fn rfc6146_3_8_fragments_are_hairpinned_in_every_order() {
         assert_eq!(g.nat.held(), 0);
     }
 }
+
+/// Two packets whose release has to go on at the next poll, because the outbox is full.
+#[test]
+fn every_release_that_found_no_room_goes_on() {
+    let mut g = Gateway::lab();
+    let whole = |port| ip6(VM1, SERVER6).udp(port, 53, &payload(9000));
+    let (a, b) = (fragments6(&whole(4000), 200, 1), fragments6(&whole(4001), 200, 2));
+    let (a_first, a_rest) = a.split_first().unwrap();
+    let (b_first, b_rest) = b.split_first().unwrap();
+    for part in a_rest.iter().chain(b_rest) {
+        assert_eq!(g.six(part), Fate::Held);
+    }
+    let fates = g.vector("tenant0", &[a_first.clone(), b_first.clone()], true);
+    assert!(fates.iter().all(|f| matches!(f, Fate::Sent(..))), "{fates:?}");
+    let mut left = g.rig.sent().len();
+    for _ in 0..8 {
+        poll(&mut g);
+        left += g.rig.sent().len();
+    }
+    assert_eq!((g.nat.held(), left), (0, a_rest.len() + b_rest.len()));
+}

@@ -450,13 +450,13 @@ fn a_new_plan_ends_what_it_no_longer_allows() {
     let mut g = Gateway::lab();
     let out = g.open(&udp(VM1, 4000, 53));
     let keep = Options { generation: 1, ..options() };
-    let config = std::sync::Arc::new(causeway_nat64::Config::new(keep).unwrap());
+    let config = std::sync::Arc::new(g.nat.config().successor(keep).unwrap());
     let pool = std::sync::Arc::new(g.nat.pool().successor(&config));
     g.nat.reconfigure(config, pool);
     g.sweep();
     assert_eq!(g.open(&udp(VM1, 4000, 53)), out, "the flow goes on");
     let other = Options { generation: 2, pool: vec!["192.0.2.128/28".parse().unwrap()], ..options() };
-    let config = std::sync::Arc::new(causeway_nat64::Config::new(other).unwrap());
+    let config = std::sync::Arc::new(g.nat.config().successor(other).unwrap());
     let pool = std::sync::Arc::new(g.nat.pool().successor(&config));
     g.nat.reconfigure(config, pool);
     g.sweep();
@@ -528,4 +528,74 @@ fn a_new_plan_with_other_prefixes_never_mixes_flows_up() {
     g.sweep();
     let b = g.four(&from_server(out, 54)).sent();
     assert_eq!(b[8..24], v6("2001:db8:77::198.51.100.10").octets());
+}
+
+/// Two reloads in a row, and neither the sweep nor a packet came along in between.
+#[test]
+fn a_flow_never_goes_on_under_a_prefix_that_has_its_number_later() {
+    let mut g = Gateway::lab();
+    let out = g.open(&udp(VM1, 4000, 53));
+    let plan = |generation, list: &[&str]| Options {
+        generation,
+        prefixes: list.iter().map(|p| p.parse().unwrap()).collect(),
+        ..options()
+    };
+    g.reconfigure(plan(1, &["2001:db8:77::/96"]));
+    g.reconfigure(plan(2, &["2001:db8:77::/96", "2001:db8:78::/96"]));
+    // The same numbers as the old flow has, and another prefix.
+    let old = out;
+    let out = g.open(&ip6(VM1, "2001:db8:78::198.51.100.10").udp(4000, 53, b"q"));
+    assert_ne!(out, old, "the old flow and its mapping have ended");
+    let b = g.four(&from_server(out, 53)).sent();
+    causeway_testkit::check_packet(&b).unwrap();
+    assert_eq!(b[8..24], v6("2001:db8:78::198.51.100.10").octets());
+    assert_eq!(g.sessions(), 1);
+    // However many reloads come, a flow whose prefix stays goes on.
+    for generation in 3..70_000u32 {
+        if generation % 5000 == 0 {
+            g.reconfigure(plan(generation as u16, &["2001:db8:78::/96"]));
+            assert!(matches!(g.four(&from_server(out, 53)), Fate::Sent(..)));
+        }
+    }
+    assert_eq!(g.sessions(), 1);
+}
+
+#[test]
+fn a_segment_without_session_leaves_by_no_mapping_that_the_plan_no_longer_allows() {
+    let mut g = Gateway::lab();
+    g.open(&ip6(VM1, SERVER6).tcp(&tcp(4000, 80).syn()));
+    let late = ip6(VM1, SERVER6).tcp(&tcp(4000, 81).fin().ack(1));
+    g.six(&late).sent();
+    g.reconfigure(Options { generation: 1, pool: vec!["192.0.2.128/28".parse().unwrap()], ..options() });
+    assert_eq!(g.six(&late).dropped(), DropReason::Nat64NoSession);
+}
+
+/// No sweep comes along, and the error is the first packet of the flow under the new plan.
+#[test]
+fn an_error_leaves_by_no_session_that_the_plan_no_longer_allows() {
+    for side in [0, 1] {
+        let mut g = Gateway::lab();
+        let out = g.open(&udp(VM1, 4000, 53));
+        let got = g.four(&from_server(out, 53)).sent();
+        let six = ip6(VM1, SERVER6).icmp(1, 4, [0; 4], &got);
+        let four = ip4(SERVER, out.0).icmp(3, 3, [0; 4], &ip4(out.0, SERVER).udp(out.1, 53, b"x"));
+        assert!(matches!((g.six(&six), g.four(&four)), (Fate::Sent(..), Fate::Sent(..))));
+        g.reconfigure(Options { generation: 1, pool: vec!["192.0.2.128/28".parse().unwrap()], ..options() });
+        let fate = if side == 0 { g.six(&six) } else { g.four(&four) };
+        assert_eq!(fate.dropped(), DropReason::Nat64IcmpNoSession);
+        assert_eq!((g.sessions(), g.mappings()), (0, 0));
+    }
+}
+
+/// NAT64 was taken out of the configuration and has come back: nothing is known of its old numbers.
+#[test]
+fn a_configuration_without_history_takes_no_flow_over() {
+    let mut g = Gateway::lab();
+    let out = g.open(&udp(VM1, 4000, 53));
+    let other = Options { generation: 2, prefixes: vec!["2001:db8:77::/96".parse().unwrap()], ..options() };
+    let config = std::sync::Arc::new(causeway_nat64::Config::new(other).unwrap());
+    let pool = std::sync::Arc::new(causeway_nat64::Pool4::new(&config));
+    g.nat.reconfigure(config, pool);
+    assert_eq!(g.four(&from_server(out, 53)).dropped(), DropReason::Nat64NoBib);
+    assert_eq!((g.sessions(), g.mappings()), (0, 0));
 }

@@ -245,3 +245,55 @@ fn rfc6146_3_8_hairpinning_through_static_mappings() {
 fn g_prefix(a: Ipv4Addr) -> std::net::Ipv6Addr {
     std::net::Ipv6Addr::from_bits(v6("2001:db8:64:ff9b::").to_bits() | u128::from(a.to_bits()))
 }
+
+/// The old one has ended and the new one is not made yet when the configuration drops both.
+#[test]
+fn a_static_mapping_that_was_never_replaced_leaves_its_port_to_the_pool() {
+    let mut g = Gateway::with(with(&[one(6, WEB, VM1, 8080)]));
+    poll(&mut g);
+    g.open(&ip6(VM2, SERVER6).tcp(&tcp(22, 80).syn()));
+    g.reconfigure(Options { generation: 1, ..with(&[one(6, WEB, VM2, 22)]) });
+    poll(&mut g);
+    assert_eq!((g.mappings(), in_use(&g)), (1, 2), "VM2's own mapping is in the way");
+    g.reconfigure(Options { generation: 2, ..with(&[]) });
+    poll(&mut g);
+    assert_eq!((g.mappings(), in_use(&g)), (1, 1));
+    // One that is there when the configuration drops it still gives its port back itself.
+    g.reconfigure(Options { generation: 3, ..with(&[one(6, WEB, VM1, 8080)]) });
+    poll(&mut g);
+    g.four(&syn_to(WEB, 1)).sent();
+    g.reconfigure(Options { generation: 4, ..with(&[]) });
+    poll(&mut g);
+    assert_eq!((g.mappings(), in_use(&g)), (2, 2));
+    g.pass(s(7442));
+    g.pass(s(7442));
+    assert_eq!((g.mappings(), in_use(&g)), (0, 0));
+}
+
+/// A worker that has not taken over the new plan ends what that no longer has.
+#[test]
+fn a_static_mapping_that_a_late_worker_ends_leaves_its_port_to_the_pool() {
+    let table = causeway_flowtable::FlowTable::new(&causeway_flowtable::Config {
+        sessions: 100,
+        mappings: 100,
+        spliced: 0,
+        workers: 2,
+        control_readers: 1,
+        seed: [1, 2, 3, 4],
+    })
+    .unwrap();
+    let first = with(&[one(6, WEB, VM1, 8080)]);
+    let mut a = Gateway::with_table(first.clone(), &table, 0, None);
+    let pool = std::sync::Arc::clone(a.nat.pool());
+    let mut b = Gateway::with_table(first, &table, 1, Some(pool));
+    poll(&mut a);
+    a.four(&syn_to(WEB, 1)).sent();
+    a.reconfigure(Options { generation: 1, ..with(&[]) });
+    poll(&mut a);
+    assert_eq!((a.mappings(), in_use(&a)), (1, 1));
+    b.rig.advance(s(100_000));
+    b.sweep();
+    assert_eq!(a.mappings(), 0);
+    b.nat.reconfigure(std::sync::Arc::clone(a.nat.config()), std::sync::Arc::clone(a.nat.pool()));
+    assert_eq!(in_use(&a), 0);
+}

@@ -398,6 +398,7 @@ impl Pool4 {
     /// A mapping has ended: its port goes back, and its subscriber's entry loses a reference.
     pub(crate) fn mapping_ended(&self, m: &Mapping<'_>, note: &Note<'_>) {
         let (a, port, protocol) = (Ipv4Addr::from_bits(m.out4()), m.out_port(), m.protocol());
+        self.static_is_gone(a, port, protocol);
         match self.entry(m.subscriber()) {
             None => self.release(a, port, protocol),
             Some((id, book, _)) => {

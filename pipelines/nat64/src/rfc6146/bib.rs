@@ -266,6 +266,15 @@ fn allowed<'g>(
     Ok(held)
 }
 
+/// False if a static mapping is about to take this one's place, or the plan of `generation` gave its address
+/// to others.
+pub(crate) fn may_be_used(pool: &Pool4, m: &Mapping<'_>, generation: u16) -> bool {
+    let gone = is_older(m.plan_generation(), generation)
+        && !m.is_pinned()
+        && !pool.serves(Ipv6Addr::from_bits(m.src6()), Ipv4Addr::from_bits(m.out4()), m.out_port());
+    !gone && !pool.statics().in_the_way(m)
+}
+
 /// The mapping of a host, if there is one.
 pub(crate) fn inside<'g>(
     guard: &'g Guard<'_>,

@@ -114,8 +114,8 @@ pub(crate) struct Fragments<F> {
     /// Places given away by `promise` that `hold` has not filled yet.
     promised: usize,
     cursor: usize,
-    /// A packet whose release has to go on.
-    pending: Option<usize>,
+    /// Packets whose release has to go on, a bit each.
+    pending: [u64; DATAGRAMS / 64],
 }
 
 impl Datagram {
@@ -145,7 +145,7 @@ impl<F> Fragments<F> {
             free: (0..HELD).map(|n| u16::try_from(n).unwrap_or(NONE)).collect(),
             promised: 0,
             cursor: 0,
-            pending: None,
+            pending: [0; DATAGRAMS / 64],
         }
     }
 
@@ -352,13 +352,18 @@ impl<F> Fragments<F> {
     }
 
     /// The release of this packet's fragments has to go on at the next poll.
-    pub(crate) const fn put_off(&mut self, place: usize) {
-        self.pending = Some(place);
+    pub(crate) fn put_off(&mut self, place: usize) {
+        if let Some(w) = self.pending.get_mut(place / 64) {
+            *w |= 1 << (place % 64);
+        }
     }
 
-    /// The packet whose release was put off.
-    pub(crate) const fn take_put_off(&mut self) -> Option<usize> {
-        self.pending.take()
+    /// A packet whose release was put off.
+    pub(crate) fn take_put_off(&mut self) -> Option<usize> {
+        let (n, w) = self.pending.iter_mut().enumerate().find(|(_, w)| **w != 0)?;
+        let bit = w.trailing_zeros() as usize;
+        *w &= *w - 1;
+        Some(n * 64 + bit)
     }
 
     /// Ends the wait of some packets whose time is over. Bounded.
@@ -376,8 +381,8 @@ impl<F> Fragments<F> {
 
     fn clear(&mut self, place: usize, counters: &Counters, reason: DropReason) {
         self.drop_held(place, counters, reason);
-        if self.pending == Some(place) {
-            self.pending = None;
+        if let Some(w) = self.pending.get_mut(place / 64) {
+            *w &= !(1 << (place % 64));
         }
         self.datagrams[place] = None;
     }

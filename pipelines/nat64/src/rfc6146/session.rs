@@ -145,7 +145,7 @@ impl Expiry<'_> {
             return true;
         }
         let there = !old
-            || (self.config.prefixes().get(session.prefix()).is_some()
+            || (self.config.has_kept_prefix(session.prefix(), session.plan_generation())
                 && (session.mapping().is_some_and(|m| self.pool.statics().is_one(&m))
                     || self.pool.serves(
                         Ipv6Addr::from_bits(session.src6()),

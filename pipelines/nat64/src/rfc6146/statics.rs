@@ -215,7 +215,13 @@ fn make(guard: &Guard<'_>, m: &StaticMapping, expiry: &Expiry<'_>) -> bool {
     let ((out4, out_port), (src6, port)) = (m.outside, m.inside);
     let key = MapOutsideKey { out4: out4.to_bits(), port: out_port, protocol: m.protocol };
     match guard.lookup_mapping_outside(&key) {
-        Lookup::Hit(there) => return expiry.pool.statics().is_one(&there),
+        Lookup::Hit(there) => {
+            let ours = expiry.pool.statics().is_one(&there);
+            if ours {
+                expiry.pool.static_is_made(out4, out_port, m.protocol);
+            }
+            return ours;
+        }
         Lookup::Building => return false,
         Lookup::Miss => {}
     }

@@ -34,7 +34,10 @@ impl<F: Frame> Nat64<F> {
     /// time out, static mappings are made, and a release that found no room goes on. Bounded.
     pub fn poll<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) {
         self.pool.tick(ctx.now);
-        if let Some(place) = self.fragments.take_put_off() {
+        // Each turn empties a list, or the outbox has no more room.
+        while ctx.outbox.room() >= FRAMES_EACH
+            && let Some(place) = self.fragments.take_put_off()
+        {
             self.release(ctx, guard, place);
         }
         self.fragments.expire(ctx.now, ctx.counters);

@@ -2,8 +2,7 @@
 
 use super::{Ends, Nat64, Undo, create_failed, mtu_of, new_session, replace, table_protocol};
 use crate::log::LogEvent;
-use crate::pool4::Pool4;
-use crate::rfc6052::{Prefix, is_forwardable};
+use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib::{self, Ahead, Wanted};
 use crate::rfc6146::fragments::{Key, Next, Peer};
 use crate::rfc6146::session;
@@ -299,7 +298,7 @@ impl<F: Frame> Nat64<F> {
                 // A packet before this one in the burst may have opened its session.
                 return match guard.lookup(&key_of(w)) {
                     Lookup::Hit(s) if follow(&s, w, tick) => Ok(Out::of(&s)),
-                    _ => stray(guard, &self.pool, w, self.prefix(w.prefix)?),
+                    _ => self.stray(guard, w),
                 };
             }
         };
@@ -346,6 +345,17 @@ impl<F: Frame> Nat64<F> {
                 Err(create_failed(&e))
             }
         }
+    }
+
+    /// A TCP segment without session that opens none (RFC 6146 3.5.2.2, CLOSED): it goes through the
+    /// mapping if there is one, so that a late RST or FIN reaches its peer, and makes no state.
+    fn stray(&self, guard: &Guard<'_>, w: &Work6) -> Result<Out, Refusal> {
+        let src6 = Ipv6Addr::from_bits(w.p.src);
+        let m = bib::inside(guard, &self.pool, src6, w.p.src_port, PROTO_TCP)
+            .filter(|m| bib::may_be_used(&self.pool, m, self.generation()))
+            .ok_or(DropReason::Nat64NoSession)?;
+        let (out4, out_port) = (m.out4(), m.out_port());
+        Ok(Out { out4, out_port, delta: ends(w, out4, out_port).delta(self.prefix(w.prefix)?) })
     }
 
     /// Finds the way out and rewrites.
@@ -535,7 +545,8 @@ impl<F: Frame> Nat64<F> {
             protocol: about.protocol,
             prefix,
         };
-        let s = guard.lookup(&key).hit().ok_or(DropReason::Nat64IcmpNoSession)?;
+        let s = guard.lookup(&key).hit().filter(|s| self.goes_on(guard, ctx.counters, ctx.now, s));
+        let s = s.ok_or(DropReason::Nat64IcmpNoSession)?;
         let out4 = Ipv4Addr::from_bits(s.out4());
         self.way_out4(ctx, w.dst4, 0, verdict)?;
         // RFC 7915 5.2, RFC 6791: a router inside has no IPv4 address of its own.
@@ -618,15 +629,6 @@ fn follow(s: &Session<'_>, w: &Work6, tick: Tick) -> bool {
         Upper::Tcp { flags } => session::segment(s, Side::V6, flags, tick),
         _ => session::renew(s, tick),
     }
-}
-
-/// A TCP segment without session that opens none (RFC 6146 3.5.2.2, CLOSED): it goes through the
-/// mapping if there is one, so that a late RST or FIN reaches its peer, and makes no state.
-fn stray(guard: &Guard<'_>, pool: &Pool4, w: &Work6, prefix: &Prefix) -> Result<Out, Refusal> {
-    let src6 = Ipv6Addr::from_bits(w.p.src);
-    let m = bib::inside(guard, pool, src6, w.p.src_port, PROTO_TCP).ok_or(DropReason::Nat64NoSession)?;
-    let (out4, out_port) = (m.out4(), m.out_port());
-    Ok(Out { out4, out_port, delta: ends(w, out4, out_port).delta(prefix) })
 }
 
 const fn ends(w: &Work6, out4: u32, out_port: u16) -> Ends {

@@ -7,7 +7,7 @@ use crate::rfc6052::is_forwardable;
 use crate::rfc6146::bib;
 use crate::rfc6146::fragments::{Key, Next, Peer, mapped};
 use crate::rfc6146::permission;
-use crate::rfc6146::session::{self, is_older};
+use crate::rfc6146::session;
 use crate::rfc6146::tcp_fsm::{Event, Side, State};
 use crate::rfc7915::v4_to_v6::{self, In4, To6};
 use crate::rfc7915::{Frag, Refusal, Tell, UdpZero, Upper, fragment, icmp};
@@ -183,11 +183,7 @@ impl<F: Frame> Nat64<F> {
         if !self.lets_in(guard, &mapping, p) {
             return Err(DropReason::Nat64Filtered.into());
         }
-        // A static mapping is about to take its place, or the plan gave its address to others.
-        let gone = is_older(mapping.plan_generation(), self.generation())
-            && !mapping.is_pinned()
-            && !self.pool.serves(Ipv6Addr::from_bits(mapping.src6()), dst, p.dst_port);
-        if gone || self.pool.statics().in_the_way(&mapping) {
+        if !bib::may_be_used(&self.pool, &mapping, self.generation()) {
             return Err(DropReason::Nat64NoBib.into());
         }
         let number = self.prefix_for(&mapping);
@@ -460,7 +456,8 @@ impl<F: Frame> Nat64<F> {
             remote_port: about.remote_port,
             protocol: about.protocol,
         };
-        let s = guard.lookup(&key).hit().ok_or(DropReason::Nat64IcmpNoSession)?;
+        let s = guard.lookup(&key).hit().filter(|s| self.goes_on(guard, ctx.counters, ctx.now, s));
+        let s = s.ok_or(DropReason::Nat64IcmpNoSession)?;
         let prefix = *self.prefix(s.prefix())?;
         // RFC 6052 3.1: a router with an address that the prefix must not stand for stays unnamed: its
         // error comes from the remote end, which the host has spoken to.
