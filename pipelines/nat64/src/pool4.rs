@@ -562,7 +562,9 @@ impl Pool4 {
     fn put_back(&self, a: Ipv4Addr, port: u16, protocol: u8, rest: bool) {
         let Some((set, place)) = index(protocol).zip(self.place(a)) else { return };
         let Some(place) = self.places.get(place) else { return };
-        if self.is_static(a.to_bits(), set, port) {
+        if let Some(s) = self.static_port(a.to_bits(), set, port) {
+            // Until the mapping is made again, the port is the pool's to give back.
+            s.made.store(false, Ordering::Release);
             return;
         }
         // RFC 6888 3, REQ-8 b: a port that is the same subscriber's for ever need not rest.

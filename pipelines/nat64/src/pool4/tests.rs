@@ -177,3 +177,23 @@ fn rfc6888_3_req_8_a_shorter_hold_down_does_not_wait_for_the_longer_one() {
     ticks(&next, 5, 20);
     assert!(next.allocate(host(1), 9, PROTO_TCP, 0).is_some());
 }
+
+#[test]
+fn rfc6146_3_1_the_port_of_a_static_mapping_that_was_not_made_again_is_not_lost() {
+    let at = (Ipv4Addr::new(203, 0, 113, 1), 1024);
+    let with = |n: Option<u16>| {
+        let mut o = options(&["203.0.113.1/32"], 1024..=1024);
+        let to = |n| crate::StaticMapping { protocol: PROTO_TCP, outside: at, inside: (host(n), 80) };
+        o.static_mappings = n.map(to).into_iter().collect();
+        Config::new(o).unwrap()
+    };
+    let first = Pool4::new(&with(Some(1)));
+    first.static_is_made(at.0, at.1, PROTO_TCP);
+    // It leads to another host now, and ends; the new one finds no place.
+    let second = first.successor(&with(Some(2)));
+    second.release(at.0, at.1, PROTO_TCP);
+    assert!(!second.take(at.0, at.1, PROTO_TCP));
+    let third = second.successor(&with(None));
+    drop((first, second));
+    assert!(third.take(at.0, at.1, PROTO_TCP));
+}
