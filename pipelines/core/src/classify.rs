@@ -159,6 +159,12 @@ impl Classifier {
         self.native6.iter().any(|p| p.contains(a))
     }
 
+    /// True if some tenant sends from `a`.
+    #[cold]
+    fn is_tenants(&self, a: Ipv6Addr) -> bool {
+        self.ifs.iter().filter(|i| i.tenant).flat_map(|i| &i.sources6).any(|p| p.contains(a))
+    }
+
     /// Classifies a frame that came in on `port`, and gives it as a packet.
     ///
     /// # Errors
@@ -273,7 +279,7 @@ impl Classifier {
             let (prefixes, wanted) =
                 if interface.tenant { (&interface.sources6, true) } else { (&self.inside6, false) };
             let within = prefixes.iter().any(|p| p.contains(ip.src));
-            if within != wanted && !(within && self.is_native(ip.src)) {
+            if within != wanted && !(within && self.is_native(ip.src) && !self.is_tenants(ip.src)) {
                 return Err(DropReason::SpoofedSource);
             }
         }

@@ -26,6 +26,7 @@ use crate::subscriber::{SHARED, SubscriberUsage, limited};
 use causeway_core::{Instant, Prefix4, Prefix6};
 use causeway_flowtable::ports::{Parity, PortBitmap};
 use causeway_wire::l4::{PROTO_ICMP, PROTO_TCP, PROTO_UDP};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -67,6 +68,8 @@ struct Place {
     shared: Arc<Address>,
     /// The present size of blocks first, then sizes of older configurations of which some are still given.
     blocks: Vec<Level>,
+    /// Blocks of the present size in which static mappings are: nobody gets them.
+    spoiled: u32,
 }
 
 /// A pool set: places that follow each other.
@@ -136,6 +139,23 @@ impl Drop for StaticPort {
     }
 }
 
+/// Turns of port sets, in which rests end. Pools that follow each other share them: else those that are
+/// late in the order would never have one while plans change often.
+#[derive(Debug, Default)]
+struct Turns {
+    /// When the next one is due, in microseconds.
+    next: AtomicU64,
+    /// How many there were.
+    count: AtomicU64,
+}
+
+/// What the clocks of two workers may differ by, each as of its own poll, in microseconds.
+const CLOCKS_DIFFER_MICROS: u64 = 1_000_000;
+
+/// How often each port set still has a turn once there is no hold-down: two end every rest, and the third
+/// those that other workers began under the plan before.
+const LAST_TURNS: u64 = 3;
+
 /// How much of one pool address is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
@@ -182,9 +202,11 @@ pub struct Pool4 {
     turn_micros: u64,
     /// Sets of each address that have a turn.
     turns_each: usize,
-    /// When the next turn is due, and which set has it.
-    next_turn: AtomicU64,
-    turn: AtomicU64,
+    turns: Arc<Turns>,
+    /// Turns that this pool may still take. Without a hold-down they are for what rests from before.
+    turns_left: AtomicU64,
+    /// The present hold-down, or the last one that there was.
+    rest_micros: u64,
     /// Flows whose SYN from outside waits for the one from inside.
     syns: Arc<Flows>,
     /// The static mappings.
@@ -240,6 +262,12 @@ impl Pool4 {
         let hold_micros = u64::try_from(o.hold_down.as_micros()).unwrap_or(u64::MAX);
         let turns_each = PROTOCOLS.len() + places.iter().map(|p| p.blocks.len()).max().unwrap_or(0);
         let turns = u64::try_from(places.len() * turns_each).unwrap_or(u64::MAX).max(1);
+        let rest_micros = if hold_micros > 0 { hold_micros } else { before.map_or(0, |b| b.rest_micros) };
+        let turns_left = match (hold_micros, rest_micros) {
+            (0, 0) => 0,
+            (0, _) => turns.saturating_mul(LAST_TURNS),
+            _ => u64::MAX,
+        };
         let subscribers = &o.subscribers;
         let accounting = shift.is_some() || limited(&subscribers.limits) || !subscribers.tenants.is_empty();
         let book = before
@@ -264,15 +292,17 @@ impl Pool4 {
             tenants: Vec::new(),
             by_entry: Vec::new(),
             reserve: 0,
-            turn_micros: (hold_micros / turns).max(1),
+            turn_micros: (rest_micros / turns).max(1),
             turns_each,
-            next_turn: AtomicU64::new(0),
-            turn: AtomicU64::new(0),
+            turns: before.map_or_else(Arc::default, |b| Arc::clone(&b.turns)),
+            turns_left: AtomicU64::new(turns_left),
+            rest_micros,
             statics: Arc::clone(&config.statics),
             statics_made: AtomicBool::new(config.statics.is_empty()),
             syns: before.map_or_else(Arc::default, |b| Arc::clone(&b.syns)),
         };
         pool.static_ports = pool.ports_of_statics(before);
+        pool.spoil_blocks();
         pool.prepare_accounts(before);
         pool
     }
@@ -307,6 +337,21 @@ impl Pool4 {
             .collect();
         list.sort_by_key(|s| s.key());
         list
+    }
+
+    /// Counts the blocks that static mappings spoil.
+    fn spoil_blocks(&mut self) {
+        let Mode::Blocks { shift, first, last } = self.mode else { return };
+        let of = |s: &Arc<StaticPort>| {
+            let place = self.place(Ipv4Addr::from_bits(s.address.address))?;
+            Some((place, s.port >> shift)).filter(|(_, block)| (first..=last).contains(block))
+        };
+        let blocks: BTreeSet<(usize, u16)> = self.static_ports.iter().filter_map(of).collect();
+        for (place, _) in blocks {
+            if let Some(place) = self.places.get_mut(place) {
+                place.spoiled += 1;
+            }
+        }
     }
 
     /// True if a static mapping has this port of the pool.
@@ -525,7 +570,9 @@ impl Pool4 {
     fn put_back(&self, a: Ipv4Addr, port: u16, protocol: u8, rest: bool) {
         let Some((set, place)) = index(protocol).zip(self.place(a)) else { return };
         let Some(place) = self.places.get(place) else { return };
-        if self.is_static(a.to_bits(), set, port) {
+        if let Some(s) = self.static_port(a.to_bits(), set, port) {
+            // Until the mapping is made again, the port is the pool's to give back.
+            s.made.store(false, Ordering::Release);
             return;
         }
         // RFC 6888 3, REQ-8 b: a port that is the same subscriber's for ever need not rest.
@@ -542,9 +589,13 @@ impl Pool4 {
     /// call it at every poll.
     #[inline]
     pub fn tick(&self, now: Instant) {
-        let due = self.next_turn.load(Ordering::Relaxed);
-        if self.held && now.as_micros() >= due {
-            self.turn(now.as_micros(), due);
+        if self.turns_left.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let (now, due) = (now.as_micros(), self.turns.next.load(Ordering::Relaxed));
+        // The time of a pool before, whose hold-down was longer, counts no longer than ours.
+        if now >= due || due - now > self.turn_micros.saturating_add(CLOCKS_DIFFER_MICROS) {
+            self.turn(now, due);
         }
     }
 
@@ -553,11 +604,15 @@ impl Pool4 {
         // Whoever moves the time on has the turn, alone: the next one is due only after `turn_micros`.
         // Turns that were missed are not made up for: ports rest longer then.
         let next = now.saturating_add(self.turn_micros);
-        if self.next_turn.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if self.turns.next.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return;
         }
+        if !self.held {
+            let one_less = |n: u64| n.checked_sub(1);
+            let _ = self.turns_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        }
         let sets = self.places.len() * self.turns_each;
-        let n = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0) % sets.max(1);
+        let n = usize::try_from(self.turns.count.fetch_add(1, Ordering::Relaxed)).unwrap_or(0) % sets.max(1);
         let Some(place) = self.places.get(n / self.turns_each) else { return };
         let n = n % self.turns_each;
         match place.shared.ports.get(n) {
@@ -628,7 +683,7 @@ impl Place {
             .collect();
         // Others stay as long as some are given.
         blocks.extend(old.iter().filter(|l| Some(l.shift) != shift && l.given.in_use() > 0).cloned());
-        Self { shared, blocks }
+        Self { shared, blocks, spoiled: 0 }
     }
 }
 

@@ -140,6 +140,26 @@ fn rfc7915_5_6_a_more_specific_route_turns_translation_off() {
 }
 
 #[test]
+fn bcp38_an_untranslated_prefix_of_a_tenant_is_not_the_uplinks() {
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].sources6.push("2001:db8:64:ff9b::c633:6400/120".parse().unwrap());
+    let native = Classifier::new(
+        &Interfaces::new(list),
+        &[vec![], vec![]],
+        vec!["2001:db8:64:ff9b::/96".parse().unwrap()],
+        vec![],
+    )
+    .with_native(vec!["2001:db8:64:ff9b::c633:6400/120".parse().unwrap()]);
+    let class = |port, src, dst| {
+        let frame = eth(GW, None, 0x86dd, &udp6(src, dst));
+        native.classify(port, HeapFrame::new(&frame)).map(|(class, _)| class)
+    };
+    assert_eq!(class(TENANT, "2001:db8:64:ff9b::c633:640a", "2001:db8:6::10"), Ok(Class::Forward6));
+    let spoofed = class(UPLINK, "2001:db8:64:ff9b::c633:640a", "2001:db8:64::101");
+    assert_eq!(spoofed, Err(DropReason::SpoofedSource));
+}
+
+#[test]
 fn bcp38_a_tenant_sends_only_from_its_own_prefixes() {
     let spoofed = Err(DropReason::SpoofedSource);
     assert_eq!(from_tenant("2001:db8:65::101", "2001:db8:6::10"), spoofed);

@@ -175,7 +175,7 @@ impl Pool4 {
     fn in_use(place: &Place, kind: usize) -> u32 {
         match place.shared.ports.get(kind) {
             Some(p) => p.in_use(),
-            None => place.blocks.first().map_or(0, |b| b.given.in_use()),
+            None => place.spoiled + place.blocks.first().map_or(0, |b| b.given.in_use()),
         }
     }
 
@@ -357,6 +357,10 @@ impl Pool4 {
         let want = Want { kind, host, port, random };
         let l = self.limits_of(id);
         let mut s = entry.lock();
+        if admitted.owner.tenant.is_some() {
+            // A tenant keeps its entry by its name, also when its prefixes change.
+            s.key = Key { prefix: admitted.owner.prefix, length: admitted.owner.length };
+        }
         let given = if l.ports_max.is_some_and(|max| s.live[kind] >= u32::from(max)) {
             Err(DropReason::Nat64SubscriberPorts)
         } else if let Some(d) = self.calculated(admitted.owner.set) {
@@ -471,6 +475,10 @@ impl Pool4 {
     fn may_rest(&self, s: &mut State, kind: usize, l: &Limits, now: Instant) -> bool {
         let Some(max) = l.ports_max else { return true };
         let period = now.as_micros() / self.hold_micros.max(1);
+        // By more than clocks of workers differ: the hold-down was shorter, and periods were counted in that.
+        if s.period > period + 1 {
+            s.period = period;
+        }
         let past = period.saturating_sub(s.period);
         for resting in &mut s.resting {
             *resting = match past {

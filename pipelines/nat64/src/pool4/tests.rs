@@ -128,3 +128,72 @@ fn usage_counts_per_address_and_protocol() {
     let rows: Vec<_> = p.usage().map(|u| (u.protocol, u.in_use, u.of)).collect();
     assert_eq!(rows, [(PROTO_UDP, 0, 1000), (PROTO_TCP, 0, 1000), (PROTO_ICMP, 1, 1000)]);
 }
+
+/// Advances a pool from `from` to `to` seconds, one tick a second.
+fn ticks(p: &Pool4, from: u64, to: u64) {
+    (from..to).for_each(|s| p.tick(Instant::from_micros(s * 1_000_000)));
+}
+
+#[test]
+fn rfc6888_3_req_8_ports_that_rest_come_back_when_the_hold_down_is_switched_off() {
+    let mut o = options(&["203.0.113.1/32"], 1024..=1024);
+    o.hold_down = Duration::from_secs(120);
+    let p = Pool4::new(&Config::new(o.clone()).unwrap());
+    ticks(&p, 0, 5);
+    let (a, port) = p.allocate(host(1), 9, PROTO_TCP, 0).unwrap();
+    p.release(a, port, PROTO_TCP);
+    o.hold_down = Duration::ZERO;
+    let next = p.successor(&Config::new(o).unwrap());
+    ticks(&next, 5, 600);
+    assert_eq!(next.usage().map(|u| u.in_use).sum::<u32>(), 0);
+    assert!(next.allocate(host(1), 9, PROTO_TCP, 0).is_some());
+}
+
+#[test]
+fn rfc6888_3_req_8_ports_come_back_however_often_the_plan_changes() {
+    let mut o = options(&["203.0.113.0/30"], 1024..=1024);
+    o.hold_down = Duration::from_secs(120);
+    let config = Config::new(o).unwrap();
+    let mut p = Pool4::new(&config);
+    let taken: Vec<_> = (0..4).map(|n| p.allocate(host(1), 9, PROTO_ICMP, n).unwrap()).collect();
+    taken.into_iter().for_each(|(a, port)| p.release(a, port, PROTO_ICMP));
+    for n in 0..40 {
+        ticks(&p, n * 15, n * 15 + 15);
+        p = p.successor(&config);
+    }
+    assert_eq!(p.usage().map(|u| u.in_use).sum::<u32>(), 0);
+}
+
+#[test]
+fn rfc6888_3_req_8_a_shorter_hold_down_does_not_wait_for_the_longer_one() {
+    let mut o = options(&["203.0.113.1/32"], 1024..=1024);
+    o.hold_down = Duration::from_secs(30 * 86_400);
+    let p = Pool4::new(&Config::new(o.clone()).unwrap());
+    ticks(&p, 0, 5);
+    let (a, port) = p.allocate(host(1), 9, PROTO_TCP, 0).unwrap();
+    o.hold_down = Duration::from_secs(1);
+    let next = p.successor(&Config::new(o).unwrap());
+    next.release(a, port, PROTO_TCP);
+    ticks(&next, 5, 20);
+    assert!(next.allocate(host(1), 9, PROTO_TCP, 0).is_some());
+}
+
+#[test]
+fn rfc6146_3_1_the_port_of_a_static_mapping_that_was_not_made_again_is_not_lost() {
+    let at = (Ipv4Addr::new(203, 0, 113, 1), 1024);
+    let with = |n: Option<u16>| {
+        let mut o = options(&["203.0.113.1/32"], 1024..=1024);
+        let to = |n| crate::StaticMapping { protocol: PROTO_TCP, outside: at, inside: (host(n), 80) };
+        o.static_mappings = n.map(to).into_iter().collect();
+        Config::new(o).unwrap()
+    };
+    let first = Pool4::new(&with(Some(1)));
+    first.static_is_made(at.0, at.1, PROTO_TCP);
+    // It leads to another host now, and ends; the new one finds no place.
+    let second = first.successor(&with(Some(2)));
+    second.release(at.0, at.1, PROTO_TCP);
+    assert!(!second.take(at.0, at.1, PROTO_TCP));
+    let third = second.successor(&with(None));
+    drop((first, second));
+    assert!(third.take(at.0, at.1, PROTO_TCP));
+}

@@ -186,3 +186,65 @@ fn two_threads_leave_nothing_owed() {
         check_empty(&p);
     }
 }
+
+#[test]
+fn rfc6888_3_req_8_ports_rest_on_when_the_hold_down_becomes_longer() {
+    let p = Pool4::new(&Config::new(options(0, Some(4), false, 1)).unwrap());
+    let day = 1_000_000;
+    let kept = open(&p, 1, PROTO_TCP, 7, day).unwrap();
+    let rest = |p: &Pool4, at: u64| {
+        let before: u32 = p.usage().map(|u| u.in_use).sum();
+        let held = open(p, 1, PROTO_TCP, at, at).unwrap();
+        close(p, held, at);
+        p.usage().map(|u| u.in_use).sum::<u32>() - before
+    };
+    let rested: Vec<u32> = (0..5).map(|_| rest(&p, day)).collect();
+    assert_eq!(rested, [1, 1, 1, 1, 0], "as many as it may have");
+    let longer = p.successor(&Config::new(options(0, Some(4), false, 120)).unwrap());
+    assert_eq!(rest(&longer, day + 1), 0);
+    assert_eq!(rest(&longer, day + 1000), 1, "those of before rest no longer");
+    close(&longer, kept, day + 1000);
+}
+
+#[test]
+fn rfc6888_5_req_14_a_block_is_logged_with_the_tenants_present_prefix() {
+    let log = Log::new(100);
+    let logged = LogOptions { blocks: true, ..NOTHING };
+    let note = |at: u64| Note { log: Some(&log), options: &logged, now: note(at).now };
+    let first_of = |p: &Pool4, n: u8, ports: u32| {
+        for r in 0..ports {
+            let a = p.admit(host(n), note(1).now).unwrap().unwrap();
+            let _ = p.give(Some(&a), host(n), 4000, PROTO_TCP, u64::from(r), &note(1)).unwrap();
+        }
+        let record = log.take().unwrap();
+        assert_eq!(record.event, LogEvent::BlockGiven);
+        Ipv6Addr::from_bits(record.src6).to_string()
+    };
+    let mut o = options(0, None, true, 0);
+    let p = Pool4::new(&Config::new(o.clone()).unwrap());
+    assert_eq!(first_of(&p, 9, 8), "2001:db8:0:9::");
+    assert!(log.take().is_none());
+    // The tenant moves, and somebody else gets its prefix.
+    o.subscribers.tenants[0].prefixes = vec!["2001:db8:0:a::/64".parse().unwrap()];
+    let next = p.successor(&Config::new(o).unwrap());
+    assert_eq!(first_of(&next, 10, 1), "2001:db8:0:a::");
+}
+
+#[test]
+fn rfc6888_3_req_4_blocks_that_static_mappings_are_in_are_not_promised() {
+    let mut o = options(0, None, true, 0);
+    o.pool = vec!["203.0.113.0/32".parse().unwrap()];
+    o.subscribers.tenants[0].limits.ports_min = 32;
+    for (n, port) in [1024, 1025, 1032].into_iter().enumerate() {
+        o.static_mappings.push(crate::StaticMapping {
+            protocol: [PROTO_TCP, PROTO_UDP][n % 2],
+            outside: (Ipv4Addr::new(203, 0, 113, 0), port),
+            inside: (host(7), 80 + port),
+        });
+    }
+    let p = Pool4::new(&Config::new(o).unwrap());
+    // Six blocks of eight are left, of which the tenant is promised four.
+    let greedy = (0..64).filter(|r| open(&p, 1, PROTO_TCP, r << 40, 1).is_ok()).count();
+    let promised = (0..64).filter(|r| open(&p, 9, PROTO_TCP, r << 40, 1).is_ok()).count();
+    assert_eq!((greedy, promised), (16, 32));
+}
