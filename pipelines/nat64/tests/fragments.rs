@@ -247,6 +247,11 @@ fn rfc1858_3_and_rfc3128_2_tiny_fragments_are_dropped() {
     assert_eq!(g.six(&tiny).dropped(), DropReason::Nat64BadTransport);
     let tiny = ip4(SERVER, out.0).fragment(0, true).raw(6, &segment[40..56]);
     assert_eq!(g.four(&tiny).dropped(), DropReason::Nat64BadTransport);
+    // A second fragment inside the header, which could rewrite it, and one with nothing in it.
+    for (offset, payload) in [(1, &segment[48..64]), (2, &segment[56..64]), (3, &segment[..0])] {
+        let p = ip6(VM1, SERVER6).fragment(offset, false, 2).raw(6, payload);
+        assert_eq!(g.six(&p).dropped(), DropReason::Nat64Fragment, "{offset}");
+    }
     // A second fragment that would rewrite them.
     let inside = ip4(SERVER, out.0).fragment(1, true).raw(6, &[0; 16]);
     assert_eq!(g.four(&inside).dropped(), DropReason::Nat64Fragment);

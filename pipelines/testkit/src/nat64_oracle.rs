@@ -186,7 +186,10 @@ impl Six {
                     fragment = Some((e.fragment_offset.value(), e.more_fragments, e.identification));
                     at = rest.len() - after.len();
                     next = e.next_header.0;
-                    if !matches!(next, 6 | 17 | 58) {
+                    // RFC 1858 3: not inside a TCP header, and with something in it.
+                    let offset = e.fragment_offset.value();
+                    let inside = next == 6 && (1..3).contains(&offset);
+                    if !matches!(next, 6 | 17 | 58) || (!cut && (inside || offset != 0 && rest.len() == at)) {
                         return None;
                     }
                     break;

@@ -168,7 +168,11 @@ fn walk(b: &[u8], next: u8) -> Result<(u8, usize, Option<Frag>), Refusal> {
     if let Some(f) = w.fragment {
         let octets = b.len() - (f.at + ipv6::FRAGMENT_HEADER);
         let end = usize::from(f.offset) * 8 + octets;
-        if (f.more && !octets.is_multiple_of(8)) || end > 65_535 {
+        if (f.more && !octets.is_multiple_of(8)) || end > 65_535 || (f.offset != 0 && octets == 0) {
+            return Err(Refusal::silent(DropReason::Nat64Fragment));
+        }
+        // RFC 1858 3: a second fragment that begins inside a TCP header could rewrite it.
+        if w.protocol == PROTO_TCP && f.offset != 0 && usize::from(f.offset) * 8 < tcp::HEADER {
             return Err(Refusal::silent(DropReason::Nat64Fragment));
         }
     }

@@ -335,6 +335,10 @@ impl<F: Frame> Nat64<F> {
             // Another worker, or a packet before this one in the burst, was quicker: this packet is one
             // more of its session.
             Ok(Created::Existing(s)) => {
+                // One that may not go on, and could not be ended for want of room, ends soon.
+                if !self.goes_on(guard, ctx.counters, ctx.now, &s) {
+                    return Err(DropReason::Nat64Building.into());
+                }
                 follow(&s, w, tick);
                 Ok(Out::of(&s))
             }
