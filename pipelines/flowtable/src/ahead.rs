@@ -10,7 +10,6 @@ use crate::index::Probe;
 use crate::key::{Key, MapInsideKey, MapOutsideKey, OutsideKey};
 use crate::mapping::Mapping;
 use crate::prefetch::prefetch_read;
-use crate::session::{LIFE_BUILDING, LIFE_LIVE};
 
 impl<'w> Guard<'w> {
     /// Brings the slot close that a session gets which is created after `before` others.
@@ -63,15 +62,7 @@ impl<'w> Guard<'w> {
                 }
             }
             for ((key, probe), out) in keys.iter().zip(&probes).zip(out) {
-                let found = index.find(probe, |slot| {
-                    let line = &lines[slot as usize];
-                    key.is_of(line).then(|| match line.life() {
-                        LIFE_LIVE => Lookup::Hit(Mapping { table: self.table, line }),
-                        LIFE_BUILDING => Lookup::Building,
-                        _ => Lookup::Miss,
-                    })
-                });
-                *out = found.unwrap_or(Lookup::Miss);
+                *out = self.probe_mapping(probe, key);
             }
         }
     }

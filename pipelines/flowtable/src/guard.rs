@@ -311,7 +311,17 @@ impl<'w> ReadGuard<'w> {
             return Lookup::Miss;
         }
         let probe = Probe::new(key.hash(&self.table.hasher), key.side());
-        let found = self.table.mapping_index.find(&probe, |slot| {
+        self.probe_mapping(&probe, key)
+    }
+
+    /// What the index has for `probe`, which is that of `key`. The table has room for mappings.
+    #[inline]
+    pub(crate) fn probe_mapping<K: crate::key::Key<Line = MappingLine>>(
+        &self,
+        probe: &Probe,
+        key: &K,
+    ) -> Lookup<Mapping<'_>> {
+        let found = self.table.mapping_index.find(probe, |slot| {
             let line = &self.table.mappings.lines()[slot as usize];
             if !key.is_of(line) {
                 return None;

@@ -377,11 +377,13 @@ impl Pool4 {
     }
 
     /// Notes that a mapping at this place has ended. If it is the place of a static mapping, the port is that
-    /// one's, whether it is ever made or not: until it is, nobody else gives the port back.
-    pub(crate) fn static_is_gone(&self, a: Ipv4Addr, port: u16, protocol: u8) {
-        if let Some(s) = index(protocol).and_then(|set| self.static_port(a.to_bits(), set, port)) {
-            s.made.store(false, Ordering::Release);
-        }
+    /// one's, whether it is ever made or not: until it is, nobody else gives the port back. True if it is.
+    pub(crate) fn static_is_gone(&self, a: Ipv4Addr, port: u16, protocol: u8) -> bool {
+        let Some(s) = index(protocol).and_then(|set| self.static_port(a.to_bits(), set, port)) else {
+            return false;
+        };
+        s.made.store(false, Ordering::Release);
+        true
     }
 
     /// Notes whether all static mappings are there.
@@ -570,9 +572,7 @@ impl Pool4 {
     fn put_back(&self, a: Ipv4Addr, port: u16, protocol: u8, rest: bool) {
         let Some((set, place)) = index(protocol).zip(self.place(a)) else { return };
         let Some(place) = self.places.get(place) else { return };
-        if let Some(s) = self.static_port(a.to_bits(), set, port) {
-            // Until the mapping is made again, the port is the pool's to give back.
-            s.made.store(false, Ordering::Release);
+        if self.static_is_gone(a, port, protocol) {
             return;
         }
         // RFC 6888 3, REQ-8 b: a port that is the same subscriber's for ever need not rest.
