@@ -168,6 +168,7 @@ fn interfaces(config: &Config, ports: &[PortFacts], addresses: &[Prefix4]) -> Re
             service6: Vec::new(),
             proxy4: if network.role == Role::Uplink { addresses.to_vec() } else { Vec::new() },
             sources6: network.sources.clone(),
+            ..Interface::default()
         })
     });
     Ok(Interfaces::new(list.collect::<Result<_, _>>()?))

@@ -68,8 +68,18 @@ struct IfClass {
     tenant: bool,
     mtu: usize,
     link_local: Ipv6Addr,
+    more_link_local: Vec<Ipv6Addr>,
     sources6: Vec<Prefix6>,
     groups: AddrSet<u128>,
+    groups4: Vec<Ipv4Addr>,
+}
+
+impl IfClass {
+    /// True if `a` is a link-local address of ours.
+    #[inline(always)]
+    fn owns_link_local(&self, a: Ipv6Addr) -> bool {
+        a == self.link_local || (!self.more_link_local.is_empty() && self.more_link_local.contains(&a))
+    }
 }
 
 /// What classification has to know of a plan. Immutable.
@@ -85,6 +95,8 @@ pub struct Classifier {
     pool: Vec<Prefix4>,
     /// What only tenants send from, and what nobody sends from (the NAT64 prefixes).
     inside6: Vec<Prefix6>,
+    /// Nothing but what is for us, while another gateway forwards (RFC 9568 6.4.2).
+    standby: bool,
 }
 
 impl Classifier {
@@ -111,20 +123,27 @@ impl Classifier {
                 None => ports[n].untagged = Some(id),
                 Some(vlan) => ports[n].vlans.push((vlan, id)),
             }
-            add_mac(&mut ports[n], i.mac);
+            let real = i.real.as_ref().map(|real| real.mac);
+            for mac in [Some(i.mac), i.mac4, real].into_iter().flatten() {
+                add_mac(&mut ports[n], mac);
+            }
             let mut unicast = vec![i.link_local];
             unicast.extend(i.addrs6.iter().map(|(a, _)| *a));
             unicast.extend(&i.service6);
             // RFC 4861 7.2.1 and RFC 4291 2.8: a router listens to all nodes, all routers and the
             // solicited-node group of each of its addresses.
             let mut groups = vec![ALL_NODES.to_bits(), ALL_ROUTERS.to_bits()];
-            groups.extend(unicast.iter().map(|a| solicited_node(*a).to_bits()));
+            let link_local = unicast.iter().chain(&i.more_link_local);
+            groups.extend(link_local.map(|a| solicited_node(*a).to_bits()));
+            groups.extend(i.groups6.iter().map(|a| a.to_bits()));
             own6.extend(unicast.iter().skip(1).map(|a| a.to_bits()));
             own4.extend(i.addrs4.iter().map(|(a, _)| a.to_bits()));
             ifs.push(IfClass {
                 tenant: i.role == Role::Tenant,
                 mtu: usize::from(i.mtu),
                 link_local: i.link_local,
+                more_link_local: i.more_link_local.clone(),
+                groups4: i.groups4.clone(),
                 sources6: i.sources6.clone(),
                 groups: AddrSet::new(groups),
             });
@@ -136,7 +155,14 @@ impl Classifier {
         let tenants = ifs.iter().filter(|i| i.tenant).flat_map(|i| &i.sources6);
         let inside6 = tenants.chain(&nat64).copied().collect();
         let (own6, own4) = (AddrSet::new(own6), AddrSet::new(own4));
-        Self { ports, ifs, own6, own4, nat64, native6: Vec::new(), pool, inside6 }
+        Self { ports, ifs, own6, own4, nat64, native6: Vec::new(), pool, inside6, standby: false }
+    }
+
+    /// Forwards and translates nothing: another gateway is the active one (RFC 9568 6.4.2).
+    #[must_use]
+    pub const fn standing_by(mut self) -> Self {
+        self.standby = true;
+        self
     }
 
     /// Leaves these prefixes inside the NAT64 prefixes untranslated, because a route leads to them (RFC 7915
@@ -220,6 +246,9 @@ impl Classifier {
         if l2_group && class != Class::Local {
             return Err(DropReason::EthGroupUnicast);
         }
+        if self.standby && class != Class::Local {
+            return Err(DropReason::VrrpNotActive);
+        }
         Ok(class)
     }
 
@@ -250,9 +279,9 @@ impl Classifier {
             }
             true
         } else {
-            ip.dst == interface.link_local || self.own6.contains(ip.dst.to_bits())
+            interface.owns_link_local(ip.dst) || self.own6.contains(ip.dst.to_bits())
         };
-        if ip.src == interface.link_local || self.own6.contains(ip.src.to_bits()) {
+        if interface.owns_link_local(ip.src) || self.own6.contains(ip.src.to_bits()) {
             // RFC 4862 5.4: somebody else who claims an address of ours says so in neighbour discovery.
             // From our own MAC address it is our own message, which a switch sent back (5.4.3).
             let claim = local
@@ -336,7 +365,8 @@ impl Classifier {
         if never_source4(ip.src) || ip.dst.is_unspecified() || ip.dst.is_loopback() {
             return Err(DropReason::Ip4BadAddress);
         }
-        if ip.dst.is_broadcast() || ip.dst.is_multicast() {
+        let group = ip.dst.is_multicast() && interface.groups4.contains(&ip.dst);
+        if ip.dst.is_broadcast() || ip.dst.is_multicast() && !group {
             return Err(DropReason::MulticastNotOurs);
         }
         if self.own4.contains(ip.src.to_bits()) || self.pool.iter().any(|p| p.contains(ip.src)) {
@@ -348,7 +378,7 @@ impl Classifier {
         }
         if self.pool.iter().any(|p| p.contains(ip.dst)) {
             Ok(Class::Nat64Out)
-        } else if self.own4.contains(ip.dst.to_bits()) {
+        } else if group || self.own4.contains(ip.dst.to_bits()) {
             Ok(Class::Local)
         } else {
             Err(DropReason::Ip4NotOurs)

@@ -101,6 +101,8 @@ listed! {
         NdNotOurs = "nd-not-ours",
         /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
         NdIgnored = "nd-ignored",
+        /// For an address or a service of a virtual router whose active router is another gateway (RFC 9568 6.4.2).
+        VrrpNotActive = "vrrp-not-active",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.

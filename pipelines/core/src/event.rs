@@ -4,7 +4,7 @@
 use crate::net::IfId;
 use arrayvec::ArrayVec;
 use causeway_wire::MacAddr;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Something happened that a sibling or control cares for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,48 @@ pub enum Event {
         worker: u16,
         /// Generation of the plan.
         generation: u64,
+    },
+    /// A DHCPv6 Reply with addresses or prefixes went to a client on the link: it wants a gateway too.
+    LeaseGiven {
+        /// On which interface.
+        interface: IfId,
+        /// The client's link-local address.
+        address: Ipv6Addr,
+        /// Its link-layer address.
+        mac: MacAddr,
+    },
+    /// The virtual routers became active: addresses are announced, then routers advertised.
+    BecameActive,
+    /// The virtual routers are active no more.
+    BecameBackup,
+    /// Somebody else advertises itself as a router on a tenant network (RFC 6104).
+    RogueRouter {
+        /// On which interface.
+        interface: IfId,
+        /// Its address.
+        address: Ipv6Addr,
+        /// Its link-layer address.
+        mac: MacAddr,
+    },
+    /// A VRRP message that cannot be one of our virtual router's: ours by its VRID, and refused.
+    VrrpConflict {
+        /// On which interface.
+        interface: IfId,
+        /// Who sent it.
+        address: IpAddr,
+        /// The virtual router.
+        vrid: u8,
+        /// Why it was refused: the name of the drop reason.
+        reason: &'static str,
+    },
+    /// A DHCPv6 client says that an address that it was given is somebody else's (RFC 9915 18.3.8), or such.
+    LeaseDeclined {
+        /// On which interface.
+        interface: IfId,
+        /// The address.
+        address: Ipv6Addr,
+        /// The client's link-layer address.
+        mac: MacAddr,
     },
     /// Somebody else answers for an address of ours (RFC 5227 2.4, RFC 4862 5.4).
     AddressConflict {

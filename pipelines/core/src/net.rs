@@ -3,7 +3,7 @@
 use causeway_wire::MacAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 macro_rules! prefix {
@@ -155,8 +155,14 @@ pub struct Interface {
     pub vlan: Option<u16>,
     /// What is behind it.
     pub role: Role,
-    /// Our address on the link.
+    /// Our address on the link: the source of our frames, and what neighbour discovery tells for our IPv6
+    /// addresses. While a virtual router of ours is active here, it is the virtual router's.
     pub mac: MacAddr,
+    /// The same for IPv4 and ARP, where it is another one (the virtual router's for IPv4, RFC 9568 7.3).
+    pub mac4: Option<MacAddr>,
+    /// The port's own link-layer address and the addresses of ours that it stands for, while `mac` or
+    /// `mac4` is a virtual router's; otherwise nothing.
+    pub real: Option<Real>,
     /// The largest IP packet that the link carries, in octets: 1280 to 9600.
     pub mtu: u16,
     /// Our link-local address. Owned and answered for.
@@ -171,13 +177,79 @@ pub struct Interface {
     pub proxy4: Vec<Prefix4>,
     /// Prefixes that a tenant behind the interface may send from (BCP 38). Empty on an uplink.
     pub sources6: Vec<Prefix6>,
+    /// Further link-local addresses of ours on the link.
+    pub more_link_local: Vec<Ipv6Addr>,
+    /// IPv6 multicast groups that we listen to besides those of neighbour discovery.
+    pub groups6: Vec<Ipv6Addr>,
+    /// IPv4 multicast groups that we listen to.
+    pub groups4: Vec<Ipv4Addr>,
+}
+
+/// What of an interface stays with the port while a virtual router is active on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Real {
+    /// The port's own link-layer address.
+    pub mac: MacAddr,
+    /// Addresses of ours that are not a virtual router's.
+    pub addrs: Vec<IpAddr>,
+}
+
+/// An uplink without a name and without addresses, for values that are written out in part.
+impl Default for Interface {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            port: 0,
+            vlan: None,
+            role: Role::Uplink,
+            mac: MacAddr::default(),
+            mac4: None,
+            real: None,
+            mtu: 1500,
+            link_local: Ipv6Addr::UNSPECIFIED,
+            addrs6: Vec::new(),
+            addrs4: Vec::new(),
+            service6: Vec::new(),
+            proxy4: Vec::new(),
+            sources6: Vec::new(),
+            more_link_local: Vec::new(),
+            groups6: Vec::new(),
+            groups4: Vec::new(),
+        }
+    }
 }
 
 impl Interface {
     /// True if `a` is an address of ours on this link.
     #[must_use]
     pub fn owns6(&self, a: Ipv6Addr) -> bool {
-        self.link_local == a || self.addrs6.iter().any(|(own, _)| *own == a) || self.service6.contains(&a)
+        self.link_local == a
+            || self.addrs6.iter().any(|(own, _)| *own == a)
+            || self.service6.contains(&a)
+            || self.more_link_local.contains(&a)
+    }
+
+    /// The source of frames that carry IPv4 or ARP.
+    #[inline(always)]
+    #[must_use]
+    pub fn mac4(&self) -> MacAddr {
+        self.mac4.unwrap_or(self.mac)
+    }
+
+    /// The link-layer address that an address of ours is at: what ARP and neighbour discovery tell of it.
+    #[must_use]
+    pub fn mac_of(&self, a: IpAddr) -> MacAddr {
+        match (&self.real, a) {
+            (Some(real), _) if real.addrs.contains(&a) => real.mac,
+            (_, IpAddr::V6(_)) => self.mac,
+            (_, IpAddr::V4(_)) => self.mac4(),
+        }
+    }
+
+    /// True if `mac` is a link-layer address of ours on this link.
+    #[must_use]
+    pub fn owns_mac(&self, mac: MacAddr) -> bool {
+        mac == self.mac || mac == self.mac4() || self.real.as_ref().is_some_and(|real| real.mac == mac)
     }
 
     /// True if `a` is an IPv4 address of ours on this link.

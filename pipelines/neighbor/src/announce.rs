@@ -52,7 +52,10 @@ impl<F: Frame> Neighbors<F> {
 /// Our addresses; not those that we only answer for if asked.
 fn own(interfaces: &Interfaces) -> impl Iterator<Item = (IfId, &Interface, IpAddr)> {
     interfaces.iter().flat_map(|(id, i)| {
-        let six = std::iter::once(&i.link_local).chain(i.addrs6.iter().map(|(a, _)| a)).chain(&i.service6);
+        let six = std::iter::once(&i.link_local)
+            .chain(&i.more_link_local)
+            .chain(i.addrs6.iter().map(|(a, _)| a))
+            .chain(&i.service6);
         let four = i.addrs4.iter().map(|(a, _)| IpAddr::V4(*a));
         six.map(|a| IpAddr::V6(*a)).chain(four).map(move |a| (id, i, a))
     })
@@ -69,7 +72,8 @@ pub(crate) fn announce_one<S: FrameSource>(
     let (written, mac, counter) = match address {
         IpAddr::V6(target) => {
             // RFC 4861 7.2.6: to all nodes, not solicited, and overriding what they know.
-            let message = Message::Advert { target, mac: interface.mac, solicited: false, override_: true };
+            let message =
+                Message::Advert { target, mac: interface.mac_of(address), solicited: false, override_: true };
             let out = NdOut { src: target, dst: ALL_NODES, message };
             let mac = MacAddr::from_ipv6_multicast(ALL_NODES);
             (out.emit(&mut packet.frame), mac, Counter::NaSent)
@@ -79,7 +83,7 @@ pub(crate) fn announce_one<S: FrameSource>(
             packet.meta.ethertype = ethernet::ETHERTYPE_ARP;
             let arp = Arp {
                 reply: false,
-                sender_mac: interface.mac,
+                sender_mac: interface.mac_of(address.into()),
                 sender: address,
                 target_mac: MacAddr::default(),
                 target: address,

@@ -89,7 +89,7 @@ impl<F: Frame> Neighbors<F> {
     ) -> Result<Option<Egress>, DropReason> {
         let arp = Arp::parse(packet.bytes())?;
         let id = packet.meta.ingress;
-        if arp.sender_mac == interface.mac {
+        if interface.owns_mac(arp.sender_mac) {
             return Err(DropReason::OwnSource);
         }
         let target_ours = owns4(interface, arp.target);
@@ -203,7 +203,7 @@ impl<F: Frame> Neighbors<F> {
         mac: Option<MacAddr>,
     ) -> Result<Option<Egress>, DropReason> {
         let (id, src_mac) = (packet.meta.ingress, packet.meta.src_mac);
-        if src_mac == interface.mac || interface.owns6(ip.src) {
+        if interface.owns_mac(src_mac) || interface.owns6(ip.src) {
             return Err(DropReason::OwnSource);
         }
         if !interface.owns6(target) {
@@ -222,7 +222,12 @@ impl<F: Frame> Neighbors<F> {
             (ip.src, mac.unwrap_or(src_mac))
         };
         // RFC 4861 7.2.4: solicited unless it goes to all nodes; ours is not anycast, so it overrides.
-        let message = Message::Advert { target, mac: interface.mac, solicited: !probe, override_: true };
+        let message = Message::Advert {
+            target,
+            mac: interface.mac_of(target.into()),
+            solicited: !probe,
+            override_: true,
+        };
         NdOut { src: target, dst, message }.emit(&mut packet.frame).map_err(|_| DropReason::NoHeadroom)?;
         packet.meta = Meta { ethertype: packet.meta.ethertype, ..Meta::originated() };
         ctx.counters.add(Counter::NsAnswered, 1);
@@ -239,7 +244,7 @@ impl<F: Frame> Neighbors<F> {
         lesson: Lesson,
     ) -> Result<Option<Egress>, DropReason> {
         let (id, src_mac) = (packet.meta.ingress, packet.meta.src_mac);
-        if src_mac == interface.mac {
+        if interface.owns_mac(src_mac) {
             return Err(DropReason::OwnSource);
         }
         if interface.owns6(target) {
@@ -398,7 +403,7 @@ fn answer_arp<F: Frame, S: FrameSource<Frame = F>>(
 ) -> Result<Option<Egress>, DropReason> {
     let answer = Arp {
         reply: true,
-        sender_mac: interface.mac,
+        sender_mac: interface.mac_of(question.target.into()),
         sender: question.target,
         target_mac: question.sender_mac,
         target: question.sender,

@@ -473,9 +473,10 @@ impl<F: Frame> Neighbors<F> {
                 // RFC 4861 7.2.2: looked for at its solicited-node group, probed at its own address;
                 // our link-layer address is always along.
                 let dst = if to.is_some() { target } else { solicited_node(target) };
-                let message = Message::Solicit { target, mac: interface.mac };
+                let src = interface.source6(target);
+                let message = Message::Solicit { target, mac: interface.mac_of(src.into()) };
                 let mac = to.unwrap_or_else(|| MacAddr::from_ipv6_multicast(dst));
-                (NdOut { src: interface.source6(target), dst, message }.emit(&mut packet.frame), mac)
+                (NdOut { src, dst, message }.emit(&mut packet.frame), mac)
             }
             IpAddr::V4(target) => {
                 let Some(sender) = interface.source4(target) else { return };
@@ -483,7 +484,7 @@ impl<F: Frame> Neighbors<F> {
                 // RFC 1122 2.3.2.1 (2): a known neighbour is polled at its own link-layer address.
                 let arp = Arp {
                     reply: false,
-                    sender_mac: interface.mac,
+                    sender_mac: interface.mac_of(sender.into()),
                     sender,
                     target_mac: to.unwrap_or_default(),
                     target,

@@ -77,6 +77,7 @@ pub fn lab_interfaces() -> Vec<Interface> {
         service6: Vec::new(),
         proxy4: Vec::new(),
         sources6: vec![net.parse().expect("a prefix")],
+        ..Interface::default()
     };
     let uplink = Interface {
         name: "uplink0".to_owned(),
@@ -91,6 +92,7 @@ pub fn lab_interfaces() -> Vec<Interface> {
         service6: Vec::new(),
         proxy4: vec!["203.0.113.0/28".parse().expect("a prefix")],
         sources6: Vec::new(),
+        ..Interface::default()
     };
     vec![
         tenant("tenant0", None, "2001:db8:64::1", "2001:db8:64::/64"),

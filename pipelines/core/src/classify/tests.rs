@@ -22,6 +22,7 @@ fn interfaces() -> Interfaces {
         service6: vec![],
         proxy4: vec![],
         sources6: vec!["2001:db8:64::/64".parse().unwrap()],
+        ..Interface::default()
     };
     let tagged = Interface {
         name: "tenant7".into(),

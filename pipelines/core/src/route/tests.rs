@@ -18,6 +18,7 @@ fn interface(name: &str, six: &[&str], four: &[&str]) -> Interface {
         service6: Vec::new(),
         proxy4: Vec::new(),
         sources6: Vec::new(),
+        ..Interface::default()
     }
 }
 
