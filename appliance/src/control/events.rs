@@ -90,6 +90,9 @@ enum Cause {
     Conflict,
     TableFull(&'static str),
     Lost,
+    RogueRouter,
+    VrrpConflict,
+    Declined,
 }
 
 /// Fetches events for as long as control runs.
@@ -174,6 +177,28 @@ impl Handler {
             Event::TableFull { table } => self.log(Cause::TableFull(table), |kept_back| {
                 warn!(table, worker, kept_back, "flow table is full");
             }),
+            // Of the workers alone: a sibling acts on it.
+            Event::LeaseGiven { .. } => {}
+            Event::BecameActive => info!("the virtual routers are active here"),
+            Event::BecameBackup => info!("the virtual routers are active elsewhere"),
+            Event::RogueRouter { interface, address, mac } => {
+                let network = name(interface);
+                self.log(Cause::RogueRouter, |kept_back| {
+                    warn!(%address, %mac, network, kept_back, "somebody else advertises itself as a router");
+                });
+            }
+            Event::VrrpConflict { interface, address, vrid, reason } => {
+                let network = name(interface);
+                self.log(Cause::VrrpConflict, |kept_back| {
+                    warn!(%address, vrid, reason, network, kept_back, "VRRP message of our virtual router refused");
+                });
+            }
+            Event::LeaseDeclined { interface, address, mac } => {
+                let network = name(interface);
+                self.log(Cause::Declined, |kept_back| {
+                    warn!(%address, %mac, network, kept_back, "client found its address in use and declined it");
+                });
+            }
             Event::PlanAdopted { worker, generation } => debug!(worker, generation, "plan adopted"),
             Event::AddressConflict { interface, address, mac } => {
                 let network = name(interface);
