@@ -9,12 +9,14 @@
 //! [`thread`] is the only writer of all of it. [`store`] is SQLite, [`history`] who had an address when,
 //! [`sync`] the other gateway of a pair.
 
+mod engine;
 mod handle;
 mod history;
 mod store;
 mod sync;
 mod thread;
 
+pub use engine::LeasedSources;
 pub use handle::{DiskReport, LeaseControl, LeaseStatus, PeerReport, ReleaseError};
 pub use history::Attribution;
 pub use store::{Counts, Incorporated, LeaseQuery, Missed, NodeId, Reader, Record, Store, StoreError};

@@ -163,7 +163,7 @@ impl Opened {
         let (commands, inbox) = bounded(COMMANDS);
         let shared = Arc::new(Shared::new(config.path.clone(), commands));
         shared.set_duid(&duid);
-        let peer = peer::Peer::new(&store, link, &config)?;
+        let peer = peer::Peer::new(&store, link, &config, (spec.clock)())?;
         let stop = Arc::new(AtomicBool::new(false));
         let workers = spec.rings.len();
         let mut thread = Thread {

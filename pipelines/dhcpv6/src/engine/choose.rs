@@ -97,19 +97,35 @@ impl Engine {
         if let Some(e) = over().find(liked).or_else(|| over().next()) {
             return Some(element(e));
         }
-        if wish.way.disk == Disk::ReadOnly {
+        if matches!(wish.way.disk, Disk::ReadOnly | Disk::Known) {
             return None;
         }
         self.shown(client, wish).or_else(|| self.unused(client, wish)).or_else(|| self.ended(client, wish))
     }
 
-    /// True if a lease of the client's own may still be given to it without the disk.
+    /// True if a lease of the client's own may still be given to it without the disk, or without the other
+    /// gateway.
     fn still(&self, e: &Entry, wish: &Wish<'_>) -> bool {
-        wish.way.disk == Disk::Writable
-            || wish
-                .claim
-                .is_some_and(|n| self.book.places.reserved(n, e.kind).contains(&(e.address, e.length)))
-            || e.valid_until.saturating_add(self.book.places.config.hold.as_secs()) > wish.way.now
+        let reserved =
+            wish.claim.is_some_and(|n| self.book.places.reserved(n, e.kind).contains(&(e.address, e.length)));
+        let hold = self.book.places.config.hold.as_secs();
+        let in_use = e.state == State::Active && e.valid_until > wish.way.now;
+        reserved
+            || match wish.way.disk {
+                Disk::Writable => true,
+                Disk::ReadOnly => e.valid_until.saturating_add(hold) > wish.way.now,
+                Disk::Known => in_use,
+                // Both know that nobody else was given what ended after they parted.
+                Disk::Share { parted, .. } => {
+                    in_use || e.valid_until >= parted || self.new_allowed(wish, e.address, e.length, Some(e))
+                }
+            }
+    }
+
+    /// True if something may be given to who does not have it, as far as that depends on the other gateway.
+    fn new_allowed(&self, wish: &Wish<'_>, address: Ipv6Addr, length: u8, e: Option<&Entry>) -> bool {
+        let hold = self.book.places.config.hold.as_secs();
+        wish.way.disk.new_allowed(address, length, e.map(|e| e.valid_until), hold)
     }
 
     /// True if an address or prefix with a lease may be given to the client as one of a pool.
@@ -131,12 +147,12 @@ impl Engine {
         }
         let message = &client.request.received.message;
         let Some(e) = self.book.get(wish.kind, address) else {
-            return wish.way.disk == Disk::Writable;
+            return wish.way.disk.writes();
         };
         let own = e.identity == client.identity;
         match e.state {
             State::Declined => false,
-            State::Free => own || wish.way.disk == Disk::Writable,
+            State::Free => own || wish.way.disk.writes(),
             // Another DUID is the same server, reinstalled. So is another association of the same DUID, when
             // the server begins anew and no longer speaks of it.
             State::Active if own => {
@@ -162,6 +178,7 @@ impl Engine {
     /// True if an element without a lease may be given.
     fn fits(&self, wish: &Wish<'_>, address: Ipv6Addr, length: u8) -> bool {
         !wish.is_taken(address)
+            && self.new_allowed(wish, address, length, None)
             && self.book.get(wish.kind, address).is_none()
             && !self.book.places.blocked(wish.kind, address, length, wish.claim)
             && match wish.kind {
@@ -202,6 +219,7 @@ impl Engine {
     fn has_rested(&self, client: &Client<'_>, wish: &Wish<'_>, e: &Entry) -> bool {
         e.state == State::Free
             && !wish.is_taken(e.address)
+            && self.new_allowed(wish, e.address, e.length, Some(e))
             && e.valid_until.saturating_add(self.book.places.config.hold.as_secs()) <= wish.way.now
             && self.may_be_given(client, wish, e)
     }

@@ -54,7 +54,8 @@ impl<L: Leasing> Thread<L> {
         any
     }
 
-    fn reconfigure(&mut self, server: Arc<L::Config>) {
+    /// Takes over a configuration, with our DUID.
+    pub(super) fn reconfigure(&mut self, server: Arc<L::Config>) {
         let config = Arc::new(L::with_duid(&server, &self.duid));
         self.server = server;
         let changes = self.engine.reconfigure(config, self.now);
