@@ -209,8 +209,8 @@ impl Engine {
     }
 
     fn end(&mut self, lease: Lease, event: LeaseEvent, now: UnixSeconds) -> Change {
-        let (preferred_until, valid_until) = (lease.preferred_until.min(now), lease.valid_until.min(now));
-        let after = Lease { state: State::Free, preferred_until, valid_until, ..lease.clone() };
+        let valid_until = lease.valid_until.min(now);
+        let after = Lease { state: State::Free, preferred_until: 0, valid_until, ..lease.clone() };
         self.change(event, Some(lease), after, now)
     }
 

@@ -267,10 +267,9 @@ pub(crate) fn unwrap(answer: &Answer, relays: usize) -> (Vec<RelayMessage>, Seen
             let (code, length) =
                 (causeway_wire::be16(&octets, at), usize::from(causeway_wire::be16(&octets, at + 2)));
             let content = octets[at + 4..at + 4 + length].to_vec();
-            if code == 9 {
-                inner = Some(content)
-            } else {
-                full.opts_mut().insert(raw(code, &content))
+            match code {
+                9 => inner = Some(content),
+                _ => full.opts_mut().insert(raw(code, &content)),
             }
             at += 4 + length;
         }

@@ -55,6 +55,7 @@ impl Engine {
             .of(&client.identity)
             .filter(|e| e.kind == wish.kind && self.book.link_of(e) == Some(client.link))
             .filter(|e| e.state != State::Declined && !wish.is_taken(e.address))
+            .filter(|e| client.is_server_of(e) || self.is_over(e, wish))
             .filter(|e| reserved.contains(&(e.address, e.length)) || self.may_be_given(client, wish, e))
             .collect();
         // In an order that does not depend on the past: reserved, then active ones first, the latest first.
@@ -81,11 +82,8 @@ impl Engine {
         if !makes {
             return None;
         }
-        // The same server under another DUID. What is behind a port that a relay names may be another
-        // server: only what is over is taken from it.
-        let same = matches!(client.identity, Identity::Mac(_));
-        let reinstalled =
-            |e: &&&Entry| *e.duid != *client.duid && (same || e.state == State::Free) && self.still(e, wish);
+        // The same server under another DUID.
+        let reinstalled = |e: &&&Entry| *e.duid != *client.duid && self.still(e, wish);
         if let Some(e) = own.iter().find(reinstalled) {
             return Some(element(e));
         }
@@ -133,19 +131,30 @@ impl Engine {
         let Some(e) = self.book.get(wish.kind, address) else {
             return wish.way.disk == Disk::Writable;
         };
-        let own = e.identity == client.identity;
         match e.state {
             State::Declined => false,
-            State::Free => own || wish.way.disk == Disk::Writable,
-            // Another DUID is the same server, reinstalled. So is another association of the same DUID, when
-            // the server begins anew and no longer speaks of it.
-            State::Active if own => {
+            State::Free => client.is_server_of(e) || self.is_over(e, wish),
+            // Another DUID is the same server, reinstalled, also behind a port that has a reservation. So is
+            // another association of the same DUID, when the server begins anew and no longer speaks of it.
+            State::Active
+                if e.identity == client.identity
+                    && (client.is_server_of(e) || wish.way.disk == Disk::Writable) =>
+            {
                 let begins = matches!(message.ask, Ask::Solicit | Ask::Request);
                 *e.duid != *client.duid
                     || (begins && !message.ias.iter().any(|ia| (ia.kind, ia.iaid) == (wish.ia.kind, e.iaid)))
             }
             State::Active => false,
         }
+    }
+
+    /// True if nobody can believe any more that a lease is its own: it rested, or its holder ended it. What
+    /// ran out may have been extended into the rest while the disk was away.
+    fn is_over(&self, e: &Entry, wish: &Wish<'_>) -> bool {
+        let rested = e.valid_until.saturating_add(self.book.places.config.hold.as_secs());
+        e.state == State::Free
+            && wish.way.disk == Disk::Writable
+            && (e.preferred_until == 0 || rested <= wish.way.now)
     }
 
     /// True if the client may have one lease more.
@@ -234,5 +243,12 @@ impl Engine {
             let ended = pool.ended.iter().take(TRIES).map(|(_, number)| self.book.entry(*number));
             ended.into_iter().find(|e| self.has_rested(client, wish, e)).map(|e| (e.address, e.length))
         })
+    }
+}
+
+impl Client<'_> {
+    /// True if the entry is of the same server. A port that a relay names, and a DUID, may be of several.
+    fn is_server_of(&self, e: &Entry) -> bool {
+        e.identity == self.identity && (matches!(e.identity, Identity::Mac(_)) || *e.duid == *self.duid)
     }
 }

@@ -352,7 +352,7 @@ fn a_reservation_made_while_somebody_has_the_address_waits_for_it() {
     // Now 8 gets it at its own renewal; what it had runs out.
     s.now += 100;
     let reply = s.ask(&host(8), M::Renew, &[ia_na(1, &[&waiting])]);
-    assert!(reply.ias[0].leases.contains(&(address.clone(), 28_800, 43_200)), "{reply:?}");
+    assert!(reply.ias[0].leases.contains(&(address, 28_800, 43_200)), "{reply:?}");
     assert!(reply.ias[0].leases.contains(&(waiting, 0, 43_100)), "{reply:?}");
     assert_eq!(reply.ias[0].times, (14_400, 23_040));
 }
@@ -562,7 +562,7 @@ fn rfc6939_5_the_relays_word_on_the_clients_link_layer_address_counts() {
     let option79 = raw(79, &[0, 1, 2, 0, 0, 0, 1, 5]);
     let port1 = DhcpOption::InterfaceId(b"port1".to_vec());
     // By MAC address before port before DUID.
-    let both = [port1.clone(), option79.clone()];
+    let both = [port1.clone(), option79];
     assert_eq!(
         lease(&mut s, 6, 6, &both),
         ("2001:db8:77::5".to_owned(), Identity::Mac(mac(5)), Some(mac(5)))
