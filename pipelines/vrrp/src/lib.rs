@@ -32,6 +32,8 @@ pub mod machine;
 pub mod packet;
 pub mod shared;
 pub mod stage;
+#[cfg(test)]
+mod testing;
 
 pub use config::{Config, Peer4Checksum, VirtualRouter};
 pub use group::Phase;

@@ -23,8 +23,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// `Skew_Time` for an active router's interval: less for higher priorities, so that the best backup is the
-    /// first (RFC 9568 6.1). In centiseconds the RFC's division would make it zero for short intervals; it is
-    /// computed in microseconds.
+    /// first (RFC 9568 6.1). It is not rounded to centiseconds, which would make it zero for short intervals.
     #[must_use]
     pub fn skew(&self, active_interval_cs: u16) -> Duration {
         interval(active_interval_cs) * (256 - u32::from(self.priority)) / 256

@@ -17,7 +17,8 @@ use crate::machine::interval;
 use crate::packet::{self, Advert, Around, HOP_LIMIT, OWNER, PROTOCOL, STOPPING};
 use crate::shared::{Shared, Tracking};
 use causeway_core::{
-    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, NoRoom, Packet, Verdict, Via,
+    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, NoRoom, Packet, TokenBucket,
+    Verdict, Via,
 };
 use causeway_wire::ethernet;
 use causeway_wire::ipv4::{self, Ipv4Repr};
@@ -51,9 +52,16 @@ pub struct Stage {
     tracking: Tracking,
     /// What the worker was told last: true for active.
     told: bool,
-    /// Transitions that were not counted yet.
+    /// Transitions that were not counted yet: to backup, to active.
     transitions: [u32; 2],
+    /// For events about messages that were refused: counters count all of them.
+    conflicts: TokenBucket,
+    /// It was shut down, and does not begin again.
+    stopped: bool,
 }
+
+/// How many refused messages control is told of at once, and then each second.
+const CONFLICTS: u32 = 10;
 
 impl Stage {
     /// A stage that begins at its first [`tick`](Self::tick).
@@ -65,7 +73,9 @@ impl Stage {
         shared.set_lasts(interval(config.interval_cs) * 3);
         shared.tell_priority(group.parameters().priority);
         let due = Instant::ZERO;
-        Self { config, shared, group, due, tracking, told: false, transitions: [0; 2] }
+        let conflicts = TokenBucket::new(CONFLICTS, CONFLICTS);
+        let (told, transitions, stopped) = (false, [0; 2], false);
+        Self { config, shared, group, due, tracking, told, transitions, conflicts, stopped }
     }
 
     /// Adopts another configuration. A gateway that is active stays so, also for virtual routers that are new;
@@ -130,7 +140,7 @@ impl Stage {
                     && let Some(vrid) = message.get(1)
                     && *vrid == self.config.routers[member].vrid
                 {
-                    conflict(ctx, meta.ingress, src, *vrid, reason.name());
+                    self.conflict(ctx, meta.ingress, src, *vrid, reason.name());
                 }
                 return Err(reason);
             }
@@ -192,6 +202,8 @@ impl Stage {
         advert: &Advert<'_>,
     ) {
         let router = &self.config.routers[member];
+        let (vrid, ours) = (router.vrid, router.source);
+        let differ = compare(advert, &router.addresses) == Addresses::Differ;
         ctx.counters.add(Counter::VrrpAdvertsReceived, 1);
         self.shared.tell_heard(src);
         if advert.priority == STOPPING {
@@ -201,20 +213,32 @@ impl Stage {
         if advert.interval_cs != self.config.interval_cs {
             ctx.counters.add(Counter::VrrpIntervalDiffers, 1);
         }
-        if compare(advert, &router.addresses) == Addresses::Differ {
+        if differ {
             ctx.counters.add(Counter::VrrpAddressesDiffer, 1);
-            conflict(ctx, interface, src, router.vrid, Counter::VrrpAddressesDiffer.name());
+            self.conflict(ctx, interface, src, vrid, Counter::VrrpAddressesDiffer.name());
         }
         // RFC 9568 8.3.2 and erratum 8298: two owners are a mistake too, and an election decides.
         if advert.priority == OWNER && self.group.parameters().priority == OWNER {
-            conflict(ctx, interface, src, router.vrid, "vrrp-two-owners");
+            self.conflict(ctx, interface, src, vrid, "vrrp-two-owners");
         }
-        let addresses = (src, router.source);
-        let outcome = self.group.heard(member, advert.priority, advert.interval_cs, addresses, ctx.now);
+        let outcome = self.group.heard(member, advert.priority, advert.interval_cs, (src, ours), ctx.now);
         if outcome == Outcome::AnswerLimited {
             ctx.counters.add(Counter::VrrpAnswersLimited, 1);
         }
         self.due = self.next();
+    }
+
+    fn conflict<S: FrameSource>(
+        &mut self,
+        ctx: &mut Ctx<'_, S>,
+        interface: IfId,
+        address: IpAddr,
+        vrid: u8,
+        reason: &'static str,
+    ) {
+        if self.conflicts.take(ctx.now) {
+            ctx.events.push(Event::VrrpConflict { interface, address, vrid, reason });
+        }
     }
 
     /// Lets time pass, and control's word count. Cheap when nothing is due. Afterwards the worker takes the
@@ -239,7 +263,7 @@ impl Stage {
         let mut transition = self.transition(now);
         if transition.is_none() {
             match (tracking.fault(), self.group.phase()) {
-                (true, Phase::Initialize) => {}
+                (_, Phase::Initialize) if tracking.fault() || self.stopped => {}
                 (true, Phase::Backup) => self.group.shutdown(now),
                 // Priority 0 leaves first, from the virtual router's own link-layer address (RFC 9568 7.2);
                 // the next tick gives the transition.
@@ -248,7 +272,7 @@ impl Stage {
                     self.due = now;
                     return None;
                 }
-                (false, Phase::Initialize) => self.group.startup(now),
+                (_, Phase::Initialize) => self.group.startup(now),
                 (false, Phase::Backup | Phase::Active) => self.group.timers(now),
             }
             transition = self.transition(now);
@@ -315,11 +339,12 @@ impl Stage {
     }
 
     /// Stops: priority 0 on all networks if we are active, at once and in the view of `ctx`, which is still the
-    /// active one. Nothing more is sent until [`set_config`](Self::set_config) or a tick begins anew.
+    /// active one. The stage does not begin again.
     pub fn shutdown<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>) {
+        self.stopped = true;
         self.group.shutdown(ctx.now);
         let _ = self.transition(ctx.now);
-        self.due = Instant::from_micros(u64::MAX);
+        self.due = self.next();
         self.say(ctx);
     }
 }
@@ -347,16 +372,6 @@ fn compare(advert: &Advert<'_>, ours: &[IpAddr]) -> Addresses {
         (false, false) => Addresses::Others,
         _ => Addresses::Differ,
     }
-}
-
-fn conflict<S: FrameSource>(
-    ctx: &mut Ctx<'_, S>,
-    interface: IfId,
-    address: IpAddr,
-    vrid: u8,
-    reason: &'static str,
-) {
-    ctx.events.push(Event::VrrpConflict { interface, address, vrid, reason });
 }
 
 /// RFC 9568 7.2. The link-layer source is that of the interface in the view in force: the virtual router's.
