@@ -103,6 +103,34 @@ listed! {
         NdIgnored = "nd-ignored",
         /// For an address or a service of a virtual router whose active router is another gateway (RFC 9568 6.4.2).
         VrrpNotActive = "vrrp-not-active",
+        /// VRRP with a hop limit or TTL other than 255, that is, from off the link (RFC 9568 7.1).
+        VrrpHopLimit = "vrrp-hop-limit",
+        /// VRRP behind IPv4 options, or behind IPv6 extension headers such as authentication (RFC 9568 5.1).
+        VrrpExtension = "vrrp-extension",
+        /// VRRP to an address that is not its group (RFC 9568 5.1.1.2, 5.1.2.2).
+        VrrpDestination = "vrrp-destination",
+        /// VRRP over IPv6 from an address that is not link-local (RFC 9568 5.1.2.1).
+        VrrpSource = "vrrp-source",
+        /// VRRP of version 2 (RFC 3768), which Causeway does not speak.
+        VrrpVersion2 = "vrrp-version2",
+        /// VRRP of a version that is neither 3 nor 2.
+        VrrpVersion = "vrrp-version",
+        /// VRRP of a type other than 1 (RFC 9568 5.2.2).
+        VrrpType = "vrrp-type",
+        /// VRRP that is shorter or longer than its count of addresses says (RFC 9568 7.1).
+        VrrpLength = "vrrp-length",
+        /// VRRP with a wrong checksum (RFC 9568 5.2.8).
+        VrrpChecksum = "vrrp-checksum",
+        /// VRRP of a virtual router that is not configured on the network (RFC 9568 7.1).
+        VrrpUnknownVrid = "vrrp-unknown-vrid",
+        /// VRRP of a virtual router of ours, without an address (RFC 9568 5.2.5).
+        VrrpNoAddress = "vrrp-no-address",
+        /// VRRP of a virtual router of ours, with an interval of zero (RFC 9568 7.1).
+        VrrpZeroInterval = "vrrp-zero-interval",
+        /// VRRP of a virtual router of ours whose first IPv6 address is not link-local (RFC 9568 5.2.9).
+        VrrpFirstAddress = "vrrp-first-address",
+        /// VRRP with a VRID of ours, and addresses that are another virtual router's (RFC 9568 7.1).
+        VrrpAddresses = "vrrp-addresses",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -273,6 +301,24 @@ listed! {
         NaSent = "na-sent",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
+        /// VRRP advertisements sent.
+        VrrpAdvertsSent = "vrrp-adverts-sent",
+        /// VRRP advertisements of our virtual routers received and believed to be theirs.
+        VrrpAdvertsReceived = "vrrp-adverts-received",
+        /// VRRP advertisements sent with priority 0: we stopped being active (RFC 9568 5.2.4).
+        VrrpPriorityZeroSent = "vrrp-priority-zero-sent",
+        /// VRRP advertisements received with priority 0: another gateway stopped being active.
+        VrrpPriorityZeroReceived = "vrrp-priority-zero-received",
+        /// VRRP advertisements received whose interval is not ours (RFC 9568 7.1); while we are backup, theirs counts.
+        VrrpIntervalDiffers = "vrrp-interval-differs",
+        /// VRRP advertisements received that have some more or fewer addresses than ours (RFC 9568 7.1).
+        VrrpAddressesDiffer = "vrrp-addresses-differ",
+        /// Answers to advertisements of routers that should be backup, not sent because of their rate limit.
+        VrrpAnswersLimited = "vrrp-answers-limited",
+        /// How often the virtual routers became active.
+        VrrpBecameActive = "vrrp-became-active",
+        /// How often the virtual routers stopped being active.
+        VrrpBecameBackup = "vrrp-became-backup",
         /// Neighbours resolved.
         NeighborsResolved = "neighbors-resolved",
         /// Neighbours that did not answer.
