@@ -101,6 +101,8 @@ listed! {
         NdNotOurs = "nd-not-ours",
         /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
         NdIgnored = "nd-ignored",
+        /// A Router Advertisement of somebody else on a tenant network (RFC 6104): never believed.
+        RogueRa = "rogue-ra",
         /// For an address or a service of a virtual router whose active router is another gateway (RFC 9568 6.4.2).
         VrrpNotActive = "vrrp-not-active",
         /// VRRP with a hop limit or TTL other than 255, that is, from off the link (RFC 9568 7.1).
@@ -299,6 +301,16 @@ listed! {
         NsSent = "ns-sent",
         /// Neighbor Advertisements sent that nobody asked for (announcements and defences).
         NaSent = "na-sent",
+        /// Valid Router Solicitations received where the gateway advertises.
+        RsReceived = "rs-received",
+        /// Router Solicitations to be answered by an advertisement to all nodes.
+        RaSolicited = "ra-solicited",
+        /// Router Advertisements sent to all nodes.
+        RaSent = "ra-sent",
+        /// Router Advertisements sent to one host, which asked or got a lease.
+        RaUnicast = "ra-unicast",
+        /// Router Advertisements not sent to one host because of their rate limit.
+        RaLimited = "ra-limited",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
         /// VRRP advertisements sent.
