@@ -309,6 +309,18 @@ impl Bindings {
         [first, other + u32::from(other >= first)]
     }
 
+    /// The buckets of an address, so that a model can choose addresses that meet.
+    #[cfg(all(test, loom))]
+    pub(crate) fn buckets_of(&self, link: u32, a: Ipv6Addr) -> [u32; 2] {
+        self.ask(link, a).places
+    }
+
+    /// How often bindings were moved.
+    #[cfg(test)]
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
+    }
+
     #[inline(always)]
     fn bucket(&self, at: u32) -> &Bucket {
         &self.buckets[at as usize]
@@ -423,7 +435,8 @@ impl Entry {
     /// Fills a free entry.
     fn write(&self, key: &Key, mac: u64) {
         let version = self.meta.load(Ordering::Relaxed) & VERSIONS;
-        self.meta.store(version | LOCKED, Ordering::Relaxed);
+        // Released, so that whoever finds this entry locked knows of the move that emptied it.
+        self.meta.store(version | LOCKED, Ordering::Release);
         // Keeps the data behind the lock for readers (pairs with the fence in `read`).
         fence(Ordering::Release);
         self.high.store(key.high, Ordering::Relaxed);
