@@ -213,7 +213,7 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 
 # The far ends of the gateway's two links: what leaves them goes straight into the gateway's port, and
 # what the gateway sends comes in there. (The bridge itself would not let every bad frame through.)
-ENDS = {"tenant": (n.BRIDGE, "gw"), "uplink": (n.INET, "up0")}
+ENDS = {"tenant": (n.BRIDGE, n.FIRST.tenant_end), "uplink": (n.BRIDGE, n.FIRST.uplink_end)}
 
 # Change all the time, and say nothing about a packet; octets follow from the frames that are compared.
 NOT_COMPARED = {"busy-polls", "idle-polls", "rx-octets", "tx-octets", "rx-frames", "tx-frames"}

@@ -75,6 +75,10 @@ listed! {
         Ip4NotOurs = "ip4-not-ours",
         /// The source address is not one that the network may send from (BCP 38).
         SpoofedSource = "spoofed-source",
+        /// The source address is bound to nobody, on a network that wants leased sources (RFC 7039 3).
+        SourceNotBound = "source-not-bound",
+        /// The source address is bound to another link-layer address (RFC 7039 3).
+        SourceOtherMac = "source-other-mac",
         /// The source is an address of the gateway itself.
         OwnSource = "own-source",
         /// Multicast that the gateway has no use for.
@@ -99,8 +103,13 @@ listed! {
         NdMalformed = "nd-malformed",
         /// ND for an address that is not ours, or an answer that nobody asked for.
         NdNotOurs = "nd-not-ours",
+        /// ND that claims an address which is bound to another station, or, on a network that wants leased sources,
+        /// to nobody (RFC 7513 9).
+        NdNotBound = "nd-not-bound",
         /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
         NdIgnored = "nd-ignored",
+        /// A Router Advertisement of somebody else on a tenant network (RFC 6104): never believed.
+        RogueRa = "rogue-ra",
         /// For an address or a service of a virtual router whose active router is another gateway (RFC 9568 6.4.2).
         VrrpNotActive = "vrrp-not-active",
         /// VRRP with a hop limit or TTL other than 255, that is, from off the link (RFC 9568 7.1).
@@ -131,12 +140,16 @@ listed! {
         VrrpFirstAddress = "vrrp-first-address",
         /// VRRP with a VRID of ours, and addresses that are another virtual router's (RFC 9568 7.1).
         VrrpAddresses = "vrrp-addresses",
+        /// For an address of a virtual router that does not accept packets (RFC 9568 6.1, `Accept_Mode`).
+        VrrpNoAccept = "vrrp-no-accept",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
         NextHopQueueFull = "next-hop-queue-full",
         /// No room or no rate left to resolve another next hop (RFC 6583).
         NextHopTableFull = "next-hop-table-full",
+        /// The next hop is bound to nobody, on a network that wants leased sources: it is not looked for.
+        NextHopNotBound = "next-hop-not-bound",
         /// No route to the destination.
         NoRoute = "no-route",
         /// The hop limit or TTL ran out.
@@ -299,6 +312,18 @@ listed! {
         NsSent = "ns-sent",
         /// Neighbor Advertisements sent that nobody asked for (announcements and defences).
         NaSent = "na-sent",
+        /// Valid Router Solicitations received where the gateway advertises.
+        RsReceived = "rs-received",
+        /// Router Solicitations to be answered by an advertisement to all nodes.
+        RaSolicited = "ra-solicited",
+        /// Router Advertisements sent to all nodes.
+        RaSent = "ra-sent",
+        /// Router Advertisements sent to one host, which asked or got a lease.
+        RaUnicast = "ra-unicast",
+        /// Router Advertisements not sent to one host because of their rate limit.
+        RaLimited = "ra-limited",
+        /// Addresses that were not announced when the virtual routers became active, because there are too many.
+        AnnouncementsLeftOut = "announcements-left-out",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
         /// VRRP advertisements sent.
