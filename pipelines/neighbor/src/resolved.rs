@@ -28,7 +28,14 @@ impl LinkId {
     #[inline]
     #[must_use]
     pub fn of(interface: &Interface) -> Self {
-        Self(u32::from(interface.port) << 16 | u32::from(interface.vlan.unwrap_or(0)))
+        Self(interface.link())
+    }
+
+    /// Its number, as [`Interface::link`] gives it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
     }
 
     /// The interface on this link, if the plan has one.
