@@ -587,7 +587,7 @@ class TestBadInput:
             ("a kind of message that there is not", lambda c: c.message(200, f.ia_na(1))),
             ("a Reply", lambda c: c.message(f.REPLY, f.ia_na(1))),
             ("an Advertise", lambda c: c.message(f.ADVERTISE, f.ia_na(1))),
-            ("300 associations", lambda c: c.message(f.SOLICIT, *(f.ia_na(i) for i in range(80)))),
+            ("80 associations, as many as a frame holds", lambda c: c.message(f.SOLICIT, *(f.ia_na(i) for i in range(80)))),
             ("a relay without message", lambda c: bytes([f.RELAY_FORWARD, 0]) + bytes(32)),
             ("half a relay's header", lambda c: bytes([f.RELAY_FORWARD, 0]) + bytes(10)),
         ],
