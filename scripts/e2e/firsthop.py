@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -163,12 +164,14 @@ def write(
     return path
 
 
-def folder_of(factory, name):
+@contextlib.contextmanager
+def folder_of(name):
     """A folder for configurations and leases. Below /var/tmp, as leases are to be on a disk and not in memory."""
-    path = Path("/var/tmp") / f"causeway-e2e-{factory.mktemp(name).name}-{os.getpid()}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o755)
-    return path
+    path = Path(tempfile.mkdtemp(prefix=f"causeway-e2e-{name}-", dir="/var/tmp"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -177,6 +180,34 @@ def lab_with(path, *options, allowed=(), **settings):
     config = write(path / "lab.toml", **settings)
     with contextlib.contextmanager(lab_of)("--bare", *options, config=config, allowed=allowed):
         yield config
+
+
+class Labs:
+    """The lab of a module whose tests want different settings: it is made anew when they change."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.current = self.config = None
+        self.stack = contextlib.ExitStack()
+
+    def want(self, settings):
+        """A lab with these settings (see `lab_with`; `options` are those of `scripts/lab up`)."""
+        if settings != self.current:
+            self.close()
+            rest = dict(settings)
+            options = rest.pop("options", ())
+            self.config = self.stack.enter_context(lab_with(self.folder, *options, **rest))
+            self.current = settings
+        return self.config
+
+    def close(self):
+        self.current = self.config = None
+        try:
+            self.stack.close()
+        finally:
+            # The next one begins without leases.
+            for old in self.folder.glob("*.db*"):
+                old.unlink()
 
 
 def reload():

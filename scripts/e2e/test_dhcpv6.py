@@ -38,51 +38,12 @@ SETTINGS = {"reservations": RESERVED, "network": NETWORK, "dns": DNS, "dhcpv6": 
 PREFERRED, VALID = 8 * 3600, 12 * 3600
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return f.folder_of(tmp_path_factory, "dhcpv6")
-
-
-@pytest.fixture(scope="module")
-def lab(folder):
-    with f.lab_with(folder, **SETTINGS) as config:
-        yield config
-
-
-numbers = iter(range(1, 250))
-
-
-@pytest.fixture
-def fresh(lab):
-    """Makes hosts that nobody has seen before; they are plugged in."""
-    with contextlib.ExitStack() as stack:
-
-        def make(mac=None, **kw):
-            number = next(numbers)
-            mac = mac or f"02:00:00:00:03:{number:02x}"
-            return stack.enter_context(f.host(f"h{number}", mac, **kw)).up()
-
-        yield make
-
-
-@pytest.fixture
-def raw(fresh):
-    """A client octet by octet that nobody has seen before."""
-    with contextlib.ExitStack() as stack:
-
-        def make(mac=None, **kw):
-            h = fresh(mac)
-            return stack.enter_context(contextlib.closing(f.Raw(h.ns, h.mac, **kw)))
-
-        yield make
-
-
 # --- real clients ----------------------------------------------------------------------------------
 
 CLIENTS = [f.Dhclient, f.Dhcpcd, f.Dhcp6c, f.Networkd]
 
 
-def test_the_labs_servers_got_what_their_owners_were_told(lab):
+def test_the_labs_servers_got_what_their_owners_were_told(first_hop):
     """cw-vm1 and cw-vm2 boot with the kernel's router advertisements and ISC dhclient, and nothing else."""
     for ns, address in ((n.VM1, n.VM1_ADDR), (n.VM2, n.VM2_ADDR)):
         # Nothing made up beside it: A is off.
@@ -94,7 +55,7 @@ def test_the_labs_servers_got_what_their_owners_were_told(lab):
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_gets_address_gateway_and_dns(fresh, tmp_path, capture, client):
-    h = fresh(dad=True)
+    h = fresh(dad=True).up()
     seen = capture(h.ns, "eth0")
     program = client(h, tmp_path)
     program.start()
@@ -118,7 +79,7 @@ def test_an_unmodified_client_gets_address_gateway_and_dns(fresh, tmp_path, capt
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_unmodified_client_gets_its_reserved_address(fresh, tmp_path, client):
     """By the MAC address of its frames, whatever client it is."""
-    program = client(fresh(PXE), tmp_path).start()
+    program = client(fresh(PXE).up(), tmp_path).start()
     try:
         assert program.bound(lambda a: not f.in_pool(a)) == "2001:db8:64::1f1"
     finally:
@@ -126,7 +87,7 @@ def test_an_unmodified_client_gets_its_reserved_address(fresh, tmp_path, client)
 
 
 def test_dhclient_gives_its_lease_back(fresh, tmp_path):
-    h = fresh()
+    h = fresh().up()
     program = f.Dhclient(h, tmp_path).start()
     address = program.bound(f.in_pool)
     said = program.release()
@@ -138,7 +99,7 @@ def test_dhclient_gives_its_lease_back(fresh, tmp_path):
 
 def test_dhclient_comes_back_after_a_reboot_with_the_same_address(fresh, tmp_path):
     """Confirm (RFC 9915 18.2.3), then the address that it had."""
-    h = fresh()
+    h = fresh().up()
     first = f.Dhclient(h, tmp_path, "-1").start()
     address = first.bound(f.in_pool)
     first.process.kill()
@@ -155,7 +116,7 @@ def test_dhclient_comes_back_after_a_reboot_with_the_same_address(fresh, tmp_pat
 
 def test_a_reinstalled_host_gets_the_same_address(fresh, tmp_path):
     """New DUID, new lease file, same MAC address: the same address without any reservation."""
-    h = fresh()
+    h = fresh().up()
     addresses = []
     for tag in ("-before", "-after"):
         program = f.Dhclient(h, tmp_path, tag).start()
@@ -169,7 +130,7 @@ def test_a_reinstalled_host_gets_the_same_address(fresh, tmp_path):
 
 def test_dhcp6c_gets_a_prefix_and_it_is_reached(fresh, tmp_path):
     """A delegated prefix is routed to who has it."""
-    h = fresh()
+    h = fresh().up()
     h.run("ip", "link", "add", "lan0", "type", "dummy")
     h.run("ip", "link", "set", "lan0", "up")
     program = f.Dhcp6c(h, tmp_path, prefix=True).start()
@@ -218,49 +179,48 @@ addresses = ["2001:db8:64:b::7"]
 """
 
 
-@pytest.fixture(scope="class")
-def relay(folder, tmp_path_factory):
+ROUTE = '\n[[route]]\nprefix = "2001:db8:64:b::/64"\nvia = "2001:db8:64::b"\n'
+
+
+@pytest.fixture
+def relay(first_hop, tmp_path):
     """ISC dhcrelay between a link of its own (2001:db8:64:b::/64) and the tenants' link."""
-    tmp = tmp_path_factory.mktemp("relay")
-    route = '\n[[route]]\nprefix = "2001:db8:64:b::/64"\nvia = "2001:db8:64::b"\n'
-    with (
-        f.lab_with(folder, **SETTINGS | {"network": NETWORK + '\nsources = ["2001:db8:64:b::/64"]'}, sections=RELAYED + route),
-        f.host("relay", "02:00:00:00:0b:01") as r,
-        f.host("behind", "02:00:00:00:0b:07", bridge="br9") as h,
-        contextlib.ExitStack() as stack,
-    ):
+    with contextlib.ExitStack() as stack:
 
         def ip(ns, *args):
             netns.run("ip", "-n", ns, *args)
 
         ip(n.BRIDGE, "link", "add", "br9", "type", "bridge", "mcast_snooping", "0")
-        ip(n.BRIDGE, "link", "set", "br9", "up")
         stack.callback(netns.run, "ip", "-n", n.BRIDGE, "link", "del", "br9", check=False)
-        ip(n.BRIDGE, "link", "set", h.port, "master", "br9", "up")
+        ip(n.BRIDGE, "link", "set", "br9", "up")
+        r = stack.enter_context(f.host("relay", "02:00:00:00:0b:01"))
+        h = stack.enter_context(f.host("behind", "02:00:00:00:0b:07", bridge="br9"))
+        netns.sysctl(r.ns, {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.conf.default.accept_dad": 0})
         netns.veth(r.ns, "eth1", "02:00:00:00:0b:02", n.BRIDGE, "relay1")
         ip(n.BRIDGE, "link", "set", "relay1", "master", "br9", "up")
-        netns.sysctl(r.ns, {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.conf.default.accept_dad": 0})
         ip(r.ns, "link", "set", "eth1", "up")
         r.up()
         ip(r.ns, "address", "add", "2001:db8:64::b/64", "dev", "eth0", "nodad")
         ip(r.ns, "address", "add", "2001:db8:64:b::1/64", "dev", "eth1", "nodad")
         ip(r.ns, "route", "replace", "default", "via", n.GW_TENANT, "dev", "eth0")
         h.up()
-        with open(tmp / "log", "wb") as log:
+        with open(tmp_path / "relay.log", "wb") as log:
             process = subprocess.Popen(
                 netns.in_ns(
-                    r.ns, "dhcrelay", "-6", "-d", "-I", "-pf", tmp / "pid", "-l", "eth1", "-u", "ff05::1:3%eth0"
+                    r.ns, "dhcrelay", "-6", "-d", "-I", "-pf", tmp_path / "relay.pid", "-l", "eth1", "-u", "ff05::1:3%eth0"
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         stack.callback(netns.end, process.pid)
-        tools.wait_until(lambda: ":547" in r.run("ss", "-Hlun").stdout, 5, lambda: (tmp / "log").read_text())
+        tools.wait_until(lambda: ":547" in r.run("ss", "-Hlun").stdout, 5, lambda: (tmp_path / "relay.log").read_text())
         yield h, r
 
 
 class TestRelay:
+    LAB = SETTINGS | {"network": NETWORK + '\nsources = ["2001:db8:64:b::/64"]', "sections": RELAYED + ROUTE}
+
     def test_dhclient_behind_dhcrelay(self, relay, tmp_path, capture):
         """Relay-forward to ff05::1:3; the link is chosen by the relay's link-address."""
         h, r = relay
@@ -666,15 +626,13 @@ class TestBadInput:
 class TestSmallPool:
     """A pool of two addresses and one prefix."""
 
-    @pytest.fixture(scope="class", autouse=True)
-    def lab(self, folder):
-        dhcpv6 = """[network.dhcpv6]
+    LAB = {
+        "dhcpv6": """[network.dhcpv6]
 pools = ["2001:db8:64::1000-2001:db8:64::1001"]
 delegate = [{ prefix = "2001:db8:64:8000::/64", length = 64 }]
 rapid-commit = true
 """
-        with f.lab_with(folder, dhcpv6=dhcpv6) as config:
-            yield config
+    }
 
     def test_who_comes_too_late_gets_a_clear_status(self, raw):
         assert {raw().bind()[0] for _ in range(2)} == {"2001:db8:64::1000", "2001:db8:64::1001"}
@@ -703,12 +661,9 @@ rapid-commit = true
 
 
 class TestDurable:
-    @pytest.fixture(scope="class", autouse=True)
-    def lab(self, folder):
-        with f.lab_with(folder) as config:
-            yield config
+    LAB = {"gateway": "# Its leases last."}
 
-    def test_kill_9_loses_no_lease_that_was_answered(self, raw, lab):
+    def test_kill_9_loses_no_lease_that_was_answered(self, raw, first_hop):
         """In the middle of many clients' requests; afterwards each has what it was told, and no two the same."""
         clients = [raw() for _ in range(6)]
         told = {}
@@ -722,7 +677,7 @@ class TestDurable:
                     os.kill(process, signal.SIGKILL)
                     break
             lab_module.wait_for(lambda p=process: netns.reap(p) or netns.start_time(p) is None, 5, "it lives")
-            lab_module.start_gateway(lab)
+            lab_module.start_gateway(first_hop)
         for client in clients:
             for address in [a for a, mac in told.items() if mac == client.mac]:
                 rows = [r for r in f.leases("--address", address) if r["state"] == "active"]
@@ -730,21 +685,21 @@ class TestDurable:
         fresh = [raw().bind()[0] for _ in range(5)]
         assert not set(fresh) & set(told)
 
-    def test_the_server_identifier_outlives_a_restart(self, raw, lab):
+    def test_the_server_identifier_outlives_a_restart(self, raw, first_hop):
         client = raw()
         address, _ = client.bind()
         before = client.server_id
         f.stop()
-        lab_module.start_gateway(lab)
+        lab_module.start_gateway(first_hop)
         assert client.renew(address).leases == [address]
         client.solicit(f.ia_na(1))
         assert client.server_id == before
 
-    def test_an_ordered_stop_and_start_keep_every_lease(self, raw, lab):
+    def test_an_ordered_stop_and_start_keep_every_lease(self, raw, first_hop):
         clients = [raw() for _ in range(4)]
         addresses = [c.bind()[0] for c in clients]
         f.stop()
-        lab_module.start_gateway(lab)
+        lab_module.start_gateway(first_hop)
         assert [c.renew(a).leases for c, a in zip(clients, addresses, strict=True)] == [[a] for a in addresses]
 
 
@@ -760,9 +715,10 @@ class TestDisk:
         netns.run("umount", "-l", place)
 
     @pytest.fixture
-    def lab(self, folder, disk):
+    def first_hop(self, labs, disk):
+        labs.close()
         complaints = ("lease", "disk", "read-only", "readonly", "full")
-        with f.lab_with(folder, server=f'leases = "{disk}/leases.db"\n', allowed=complaints) as config:
+        with f.lab_with(labs.folder, server=f'leases = "{disk}/leases.db"\n', allowed=complaints) as config:
             yield config
 
     def fill(self, disk):
@@ -773,7 +729,7 @@ class TestDisk:
                         out.write(bytes(size))
 
     @pytest.mark.parametrize("how", ["full", "read-only"])
-    def test_a_disk_that_takes_nothing(self, disk, lab, raw, how):
+    def test_a_disk_that_takes_nothing(self, disk, first_hop, raw, how):
         client = raw()
         address, _ = client.bind()
         if how == "full":

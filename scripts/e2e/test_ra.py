@@ -54,47 +54,6 @@ NETWORK = 'captive-portal = "https://portal.example/api"'
 SETTINGS = {"ra": RA, "dns": DNS, "network": NETWORK}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return f.folder_of(tmp_path_factory, "ra")
-
-
-@pytest.fixture(scope="module")
-def lab(folder):
-    with f.lab_with(folder, **SETTINGS) as config:
-        yield config
-
-
-numbers = iter(range(1, 250))
-
-
-@pytest.fixture
-def fresh(lab):
-    """Makes hosts that nobody has seen before, not plugged in yet."""
-    with contextlib.ExitStack() as stack:
-
-        def make(**kw):
-            number = next(numbers)
-            return stack.enter_context(f.host(f"h{number}", f"02:00:00:00:04:{number:02x}", **kw))
-
-        yield make
-
-
-@pytest.fixture
-def raw(fresh):
-    """A link end with a MAC address that nobody has seen before; for frames."""
-    with contextlib.ExitStack() as stack:
-
-        def make():
-            h = fresh()
-            # Its kernel is not to solicit by itself.
-            netns.sysctl(h.ns, {"net.ipv6.conf.eth0.router_solicitations": 0})
-            h.up()
-            return stack.enter_context(contextlib.closing(f.Raw(h.ns, h.mac)))
-
-        yield make
-
-
 class Advertisement:
     """A router advertisement: its frame, fields and options as (type, content behind the length)."""
 
@@ -374,14 +333,10 @@ def test_a_flood_of_solicitations_is_bounded(raw):
 class TestShortIntervals:
     """Advertisements every three to four seconds."""
 
-    @pytest.fixture(scope="class", autouse=True)
-    def lab(self, folder):
-        ra = (
-            '[network.ra]\nmanaged = false\nother = true\nautonomous = true\nmax-interval = "4s"\nmin-interval = "3s"\n'
-            'router-lifetime = "12s"\nvalid-lifetime = "4h"\npreferred-lifetime = "2h"\nsolicited = "multicast"\n'
-        )
-        with f.lab_with(folder, ra=ra) as config:
-            yield config
+    LAB = {
+        "ra": '[network.ra]\nmanaged = false\nother = true\nautonomous = true\nmax-interval = "4s"\nmin-interval = "3s"\n'
+        'router-lifetime = "12s"\nvalid-lifetime = "4h"\npreferred-lifetime = "2h"\nsolicited = "multicast"\n'
+    }
 
     def test_rfc4861_6_2_4_unsolicited_ones_come_at_their_intervals(self, raw):
         end = raw()
@@ -403,18 +358,18 @@ class TestShortIntervals:
         ra = next(iter(advertisements(end, 5)))
         assert ra.packet.dst == ALL_NODES_MAC
 
-    def test_a_changed_prefix_dns_server_and_lifetime_take_effect(self, raw, lab, fresh):
+    def test_a_changed_prefix_dns_server_and_lifetime_take_effect(self, raw, first_hop, fresh):
         """What is no longer advertised is withdrawn: hosts are told, and do not wait for its end."""
         h = fresh()
         h.up()
         (old,) = tools.wait_until(h.addresses, 10, "no address")
         end = raw()
-        text = lab.read_text()
+        text = first_hop.read_text()
         try:
             changed = text.replace(f'servers = ["{n.DNS64}"]', 'servers = ["2001:db8:64::5353"]')
             changed = changed.replace("autonomous = true\n", "autonomous = false\n").replace('"12s"', '"20s"')
             assert changed != text
-            lab.write_text(changed)
+            first_hop.write_text(changed)
             assert f.reload()
             heard = list(advertisements(end, 8))
             assert heard, "no advertisement after the reload"
@@ -430,10 +385,10 @@ class TestShortIntervals:
 
             tools.wait_until(deprecated, 5, f"{old} is still preferred")
         finally:
-            lab.write_text(text)
+            first_hop.write_text(text)
             f.reload()
 
-    def test_rfc4861_6_2_5_an_ordered_stop_takes_the_default_route_away(self, raw, lab, fresh):
+    def test_rfc4861_6_2_5_an_ordered_stop_takes_the_default_route_away(self, raw, first_hop, fresh):
         h = fresh()
         h.up()
         tools.wait_until(lambda: f.has_gateway(h.ns), 10, "no default route")
@@ -442,17 +397,14 @@ class TestShortIntervals:
         heard = list(advertisements(end, 1.0))
         assert heard and heard[-1].fields.routerlifetime == 0
         tools.wait_until(lambda: not f.has_gateway(h.ns), 3, "the default route is still there")
-        lab_module.start_gateway(lab)
+        lab_module.start_gateway(first_hop)
         tools.wait_until(lambda: f.has_gateway(h.ns), 10, "no default route after the start")
 
 
 class TestWithout:
     """No section `[network.ra]`: silence."""
 
-    @pytest.fixture(scope="class", autouse=True)
-    def lab(self, folder):
-        with f.lab_with(folder, ra="", dhcpv6="", reservations="") as config:
-            yield config
+    LAB = {"ra": "", "dhcpv6": "", "reservations": ""}
 
     def test_nothing_is_advertised(self, raw):
         end = raw()
@@ -460,6 +412,6 @@ class TestWithout:
         assert list(advertisements(end, 3)) == []
 
 
-def test_show_ra_tells_what_is_advertised(lab):
+def test_show_ra_tells_what_is_advertised(first_hop):
     text = gw.show_text("ra")
     assert n.TENANT_PREFIX in text and n.DNS64 in text
