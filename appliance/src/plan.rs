@@ -1,6 +1,8 @@
 //! The plan: what workers make of a configuration. Immutable; a reload makes a new one of the next
 //! generation, which each worker takes over between two polls.
 
+pub mod first_hop;
+
 use crate::config::{self, Config, Inbound, Prefix};
 use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::IcmpErrors;
