@@ -1,6 +1,7 @@
 //! The plan: what workers make of a configuration. Immutable; a reload makes a new one of the next
 //! generation, which each worker takes over between two polls.
 
+pub mod first_hop;
 mod views;
 
 pub use views::View;

@@ -89,9 +89,10 @@ def told_resolvers(ns):
 
 
 def addresses(ns, dev="eth0"):
-    """The global IPv6 addresses of a link end."""
+    """The global IPv6 addresses of a link end that are in use (no longer tentative)."""
     rows = json.loads(netns.run("ip", "-n", ns, "-6", "-j", "address", "show", "dev", dev).stdout)
-    return [a["local"] for row in rows for a in row.get("addr_info", []) if a.get("scope") == "global"]
+    found = [a for row in rows for a in row.get("addr_info", []) if a.get("scope") == "global"]
+    return [a["local"] for a in found if not a.get("tentative")]
 
 
 def default_routes(ns):

@@ -428,6 +428,8 @@ def up(args, say):
     dhcp = not args.no_gateway and settings(config)["dhcp"]
     try:
         n.RUN.mkdir(mode=0o755, exist_ok=True)
+        # What a second gateway of an earlier lab said.
+        n.SECOND.log.unlink(missing_ok=True)
         say("making namespaces and links")
         build_network(static=not dhcp)
         names = []

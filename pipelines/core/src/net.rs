@@ -242,6 +242,14 @@ impl Default for Interface {
 }
 
 impl Interface {
+    /// The number of the link that it is on: the port in the high half, the VLAN (0: untagged) in the low
+    /// half. Unlike the number of an interface, it means the same in every plan.
+    #[inline(always)]
+    #[must_use]
+    pub fn link(&self) -> u32 {
+        u32::from(self.port) << 16 | u32::from(self.vlan.unwrap_or(0))
+    }
+
     /// True if `a` is an address of ours on this link.
     #[must_use]
     pub fn owns6(&self, a: Ipv6Addr) -> bool {

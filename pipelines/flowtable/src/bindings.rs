@@ -228,6 +228,14 @@ impl Bindings {
         self.find(&self.ask(link, a))
     }
 
+    /// To whom `a` itself is bound on `link`; prefixes that hold it do not count.
+    #[inline]
+    #[must_use]
+    pub fn lookup_exact(&self, link: u32, a: Ipv6Addr) -> Option<MacAddr> {
+        let asked = self.ask(link, a);
+        self.search(&asked.key, asked.places)
+    }
+
     /// As [`Self::lookup`], for what [`Self::prefetch`] prepared some time ago.
     #[inline]
     #[must_use]

@@ -74,9 +74,9 @@ fn the_longest_prefix_decides_and_a_length_that_is_gone_costs_nothing() {
     b.set(0, within(a, 56), host(56)).unwrap();
     b.set(0, within(a, 64), host(64)).unwrap();
     b.set(0, single(a), host(128)).unwrap();
-    assert_eq!(b.lookup(0, a), Some(host(128)));
+    assert_eq!((b.lookup(0, a), b.lookup_exact(0, a)), (Some(host(128)), Some(host(128))));
     b.remove(0, single(a));
-    assert_eq!(b.lookup(0, a), Some(host(64)));
+    assert_eq!((b.lookup(0, a), b.lookup_exact(0, a)), (Some(host(64)), None));
     b.remove(0, within(a, 64));
     assert_eq!(b.lookup(0, a), Some(host(56)));
     assert_eq!([b.lengths[0].load(O::Relaxed), b.lengths[1].load(O::Relaxed)], [1 << 56, 0]);
