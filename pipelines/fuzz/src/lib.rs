@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod nat64;
+pub mod vrrp;
 
 use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreachable6};
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("nat64_oracle6", nat64::oracle6),
     ("nat64_oracle4", nat64::oracle4),
     ("nat64_state", nat64::state),
+    ("vrrp", vrrp::sequence),
 ];
 
 const VM1: &str = "2001:db8:64::101";
@@ -518,6 +520,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             let asked = [row(0, 0, "2001:db8:64:1::9"), row(0, 0, FAR), row(0, 0, "2001:db8:64::1")];
             vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
         }
+        "vrrp" => vrrp::seeds(),
         _ => nat64::seeds(target),
     };
     list.extend(found(target));
