@@ -332,4 +332,4 @@ fn send<S: FrameSource>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
