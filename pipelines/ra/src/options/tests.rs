@@ -197,6 +197,12 @@ fn rfc4861_4_6_link_layer_prefix_and_mtu_as_they_stand_on_the_wire() {
 }
 
 #[test]
+fn rfc4191_2_1_the_codes_of_the_preferences() {
+    let bits = [Preference::High, Preference::Medium, Preference::Low].map(preference_bits);
+    assert_eq!(bits, [0b01, 0b00, 0b11]);
+}
+
+#[test]
 fn rfc4191_2_3_a_route_has_as_many_octets_as_its_prefix_needs() {
     let route = |prefix, preference| {
         NdOption::Route { prefix: p(prefix), preference, lifetime: 1800 }.emit().unwrap()

@@ -253,7 +253,7 @@ fn what_comes_from_ourselves_is_dropped() {
 }
 
 #[test]
-fn rfc4861_6_2_2_nothing_is_sent_where_nothing_is_advertised() {
+fn rfc4861_6_2_1_and_6_2_2_nothing_is_sent_where_nothing_is_advertised() {
     let mut g = Gate::new(lab());
     for interface in ["uplink0", "tenant1"] {
         let rs = ip6(HOST, "ff02::2").rs(Some(mac(9)));
@@ -275,7 +275,7 @@ fn redirects_are_ignored() {
 }
 
 #[test]
-fn rfc6104_another_router_on_a_tenant_network_is_told_of_and_never_believed() {
+fn rfc6104_5_4_another_router_on_a_tenant_network_is_told_of_and_never_believed() {
     let mut g = Gate::new(lab());
     g.settle();
     let rogue = Event::RogueRouter { interface: IfId(0), address: HOST.parse().unwrap(), mac: mac(0x77) };

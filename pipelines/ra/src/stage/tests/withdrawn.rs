@@ -295,3 +295,19 @@ fn rfc4861_6_2_8_a_virtual_routers_source_may_live_on_elsewhere() {
     let sent = g.run(Duration::from_secs(100));
     assert!(sent.iter().all(|(_, (_, _, ra))| ra.source == "fe80::2".parse::<Ipv6Addr>().unwrap()));
 }
+
+#[test]
+fn rfc8910_2_a_portal_that_is_gone_is_told_as_none() {
+    let mut before = lab();
+    before.advertised.captive_portal = Some("https://p.example/".to_owned());
+    let (_, ra) = changed(before.clone(), Some(lab()));
+    let portals = |ra: &Ra| -> Vec<Seen> {
+        ra.options.iter().filter(|o| matches!(o, Seen::CaptivePortal(_))).cloned().collect()
+    };
+    assert_eq!(portals(&ra), [Seen::CaptivePortal("urn:ietf:params:capport:unrestricted".to_owned())]);
+    // Another one takes its place: there is only one.
+    let mut after = before.clone();
+    after.advertised.captive_portal = Some("https://q.example/".to_owned());
+    let (_, ra) = changed(before, Some(after));
+    assert_eq!(portals(&ra), [Seen::CaptivePortal("https://q.example/".to_owned())]);
+}
