@@ -127,6 +127,14 @@ fn rfc4191_2_2_a_router_that_is_none_has_no_preference() {
 }
 
 #[test]
+fn rfc4191_4_only_configured_routes_are_advertised() {
+    let (messages, _) = build(&lab().advertised, &Speaker::of(&lab_interfaces()[0]), Occasion::Regular(&[]));
+    let heard = hear(&written(&messages[0], ALL_NODES, Instant::ZERO));
+    assert_eq!(heard.flags & 0x18, 0);
+    assert!(heard.options.iter().all(|o| !matches!(o, Seen::Route { .. })));
+}
+
+#[test]
 fn rfc4191_4_the_last_one_ends_the_routes_too() {
     let mut a = lab().advertised;
     a.routes.push(RouteInfo {

@@ -311,3 +311,114 @@ fn rfc8910_2_a_portal_that_is_gone_is_told_as_none() {
     let (_, ra) = changed(before, Some(after));
     assert_eq!(portals(&ra), [Seen::CaptivePortal("https://q.example/".to_owned())]);
 }
+
+/// Settings that have what the bits of `n` say: two prefixes on the link or not, autonomous or not, two DNS servers, a
+/// route.
+fn some(n: u8) -> Config {
+    let mut config = empty();
+    let bit = |k: u8| n >> k & 1 == 1;
+    let a = &mut config.advertised;
+    a.prefixes.clear();
+    for (k, prefix, valid) in [(0, "2001:db8:64::/64", 86_400), (2, "2001:db8:65::/64", 3000)] {
+        if bit(k) || bit(k + 1) {
+            let (on_link, autonomous) = (bit(k), bit(k + 1));
+            let (valid, preferred) = (Duration::from_secs(valid), Duration::from_secs(60));
+            a.prefixes.push(PrefixInfo { prefix: p(prefix), on_link, autonomous, valid, preferred });
+        }
+    }
+    a.dns_servers = [(4, "2001:db8::53"), (5, "2001:db8::54")]
+        .iter()
+        .filter(|(k, _)| bit(*k))
+        .map(|(_, s)| s.parse().unwrap())
+        .collect();
+    if bit(6) {
+        let lifetime = Duration::from_secs(900);
+        a.routes.push(RouteInfo { prefix: p("2001:db8:7::/48"), preference: Preference::High, lifetime });
+    }
+    config
+}
+
+/// What a host that heard everything remembers of an advertisement, with the time that it stays.
+fn remembered(n: u8) -> Vec<(String, u64)> {
+    let lifetimes = [86_400, 86_400, 3000, 3000, 1800, 1800, 900];
+    (0..7u8).filter(|k| n >> k & 1 == 1).map(|k| (k.to_string(), lifetimes[usize::from(k)])).collect()
+}
+
+/// The same facts as an advertisement says them: those that hold, and those that are withdrawn with what is left.
+fn said(ra: &Ra) -> (Vec<String>, Vec<(String, u64)>) {
+    let (mut holds, mut gone) = (Vec::new(), Vec::new());
+    for option in &ra.options {
+        match option {
+            Seen::Prefix { prefix, on_link, autonomous, valid, preferred } => {
+                let k = if *prefix == p("2001:db8:64::/64") { 0 } else { 2 };
+                for k in [on_link.then_some(k), autonomous.then_some(k + 1)].into_iter().flatten() {
+                    if *preferred == 0 {
+                        gone.push((k.to_string(), u64::from(*valid)));
+                    } else {
+                        holds.push(k.to_string());
+                    }
+                }
+            }
+            Seen::DnsServers(servers, lifetime) => {
+                for s in servers {
+                    let k = if s.segments()[7] == 0x53 { 4 } else { 5 };
+                    if *lifetime == 0 { gone.push((k.to_string(), 0)) } else { holds.push(k.to_string()) }
+                }
+            }
+            Seen::Route { lifetime: 0, .. } => gone.push(("6".to_owned(), 0)),
+            Seen::Route { .. } => holds.push("6".to_owned()),
+            _ => {}
+        }
+    }
+    (holds, gone)
+}
+
+proptest! {
+    /// Whatever plans follow each other, and whenever: what holds is said, what a host may remember and does not hold
+    /// is withdrawn, nothing holds and is withdrawn at once, and valid lifetimes end when they began to end plus two
+    /// hours at most.
+    #[test]
+    fn hosts_are_told_to_forget_exactly_what_they_may_remember(
+        plans in proptest::collection::vec((proptest::option::of(0u8..128), 0u64..9000), 1..12),
+    ) {
+        let mut g = Gate::new(some(0));
+        // Fact: when it is forgotten.
+        let mut model: Vec<(String, Instant)> = Vec::new();
+        let mut before = Some(0u8);
+        for (n, pass) in plans {
+            let now = g.rig.now;
+            g.adopt(lab_interfaces(), vec![n.map(some)]);
+            let holds = n.map(remembered).unwrap_or_default();
+            model.retain(|(k, until)| now < *until && holds.iter().all(|(h, _)| h != k));
+            for (k, lifetime) in before.map(remembered).unwrap_or_default() {
+                if holds.iter().all(|(h, _)| *h != k) {
+                    model.retain(|(m, _)| *m != k);
+                    model.push((k, now + Duration::from_secs(lifetime.min(7200))));
+                }
+            }
+            before = n;
+            g.run(Duration::from_secs(20));
+            g.rig.advance(Duration::from_secs(pass));
+            if n.is_some() {
+                let now = g.rig.now;
+                let (told, gone) = said(&asked(&mut g));
+                prop_assert_eq!(told.len(), holds.len());
+                prop_assert!(holds.iter().all(|(k, _)| told.contains(k)));
+                for (k, until) in &model {
+                    let left = gone.iter().find(|(m, _)| m == k);
+                    // What is over may still be said while something else is withdrawn, as over.
+                    prop_assert!(left.is_some() || now >= *until, "{k} is not withdrawn");
+                    let autonomous = k == "1" || k == "3";
+                    if let (true, Some((_, left))) = (autonomous, left) {
+                        prop_assert_eq!(*left, until.since(now).as_secs());
+                    }
+                }
+                for (k, _) in &gone {
+                    prop_assert!(model.iter().any(|(m, _)| m == k), "{k} is withdrawn");
+                    prop_assert!(!told.contains(k), "{k} holds and is withdrawn");
+                }
+            }
+            g.sent();
+        }
+    }
+}
