@@ -111,3 +111,6 @@ impl<F: Frame> Neighbors<F> {
         published
     }
 }
+
+#[cfg(test)]
+mod tests;
