@@ -36,10 +36,12 @@ def ping(ns, address, *args, count=3):
 
 
 def log_complaints():
-    """Lines of the gateway's log that should not be there. (That a reload was refused is no complaint of
+    """Lines of the gateways' logs that should not be there. (That a reload was refused is no complaint of
     the gateway about itself.)"""
-    text = n.GATEWAY_LOG.read_text(errors="replace") if n.GATEWAY_LOG.exists() else ""
-    bad = [line for line in text.splitlines() if "panicked" in line or "ERROR" in line]
+    bad = []
+    for which in n.GATEWAYS.values():
+        text = which.log.read_text(errors="replace") if which.log.exists() else ""
+        bad += [line for line in text.splitlines() if "panicked" in line or "ERROR" in line]
     return [line for line in bad if "not reloaded" not in line and "lab.toml:" not in line]
 
 
@@ -118,6 +120,18 @@ class Capture:
         for f in fields or ("frame.number",):
             command += ["-e", f]
         return [line.split("\t") for line in netns.run(*command, timeout=300).stdout.splitlines()]
+
+    def strict(self, display_filter, *preferences):
+        """Fails if tshark has a warning or an error about one of these packets, or if there is none of them.
+        Gives back how many there are."""
+        self.stop()
+        options = [o for p in preferences for o in ("-o", p)]
+        both = [*TSHARK, *options, "-r", self.path, "-Y"]
+        text = netns.run(*both, f"({display_filter}) && _ws.expert.severity >= 0x600000", timeout=300).stdout
+        assert not text.strip(), f"{self.where}: tshark does not like:\n{text[:2000]}"
+        count = len(netns.run(*both, display_filter, timeout=300).stdout.splitlines())
+        assert count, f"{self.where}: nothing was captured that is {display_filter}"
+        return count
 
     def check(self):
         """Fails if the capture holds a malformed packet or a bad checksum, or nothing at all."""
@@ -213,7 +227,7 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 
 # The far ends of the gateway's two links: what leaves them goes straight into the gateway's port, and
 # what the gateway sends comes in there. (The bridge itself would not let every bad frame through.)
-ENDS = {"tenant": (n.BRIDGE, "gw"), "uplink": (n.INET, "up0")}
+ENDS = {"tenant": (n.BRIDGE, n.FIRST.tenant_end), "uplink": (n.BRIDGE, n.FIRST.uplink_end)}
 
 # Change all the time, and say nothing about a packet; octets follow from the frames that are compared.
 NOT_COMPARED = {"busy-polls", "idle-polls", "rx-octets", "tx-octets", "rx-frames", "tx-frames"}
