@@ -363,7 +363,7 @@ impl Introspect for Running {
     }
 
     fn interface_name(&self, id: IfId) -> Option<String> {
-        self.plan().interfaces.get(id).map(|i| i.name.clone())
+        self.plan().active.interfaces.get(id).map(|i| i.name.clone())
     }
 
     fn counters(&self) -> Vec<Arc<Counters>> {
@@ -473,7 +473,8 @@ impl Introspect for Running {
         let mut from = Some(0);
         while let Some(at) = from {
             from = self.shared.resolved.list(at, NEIGHBORS_PER_SLICE, now, |n| {
-                let interface = n.link.interface(&plan.interfaces).and_then(|id| plan.interfaces.get(id));
+                let interface =
+                    n.link.interface(&plan.active.interfaces).and_then(|id| plan.active.interfaces.get(id));
                 rows.push(NeighborRow {
                     interface: interface.map_or_else(|| "?".to_owned(), |i| i.name.clone()),
                     address: n.address,
@@ -504,6 +505,7 @@ impl Introspect for Running {
                 promiscuous: info.promiscuous,
                 link: self.ports.link(n).ok().map(|l| l.up),
                 networks: plan
+                    .active
                     .interfaces
                     .iter()
                     .filter(|(_, i)| i.port == n)

@@ -1,6 +1,11 @@
 //! The plan: what workers make of a configuration. Immutable; a reload makes a new one of the next
 //! generation, which each worker takes over between two polls.
 
+pub mod first_hop;
+mod views;
+
+pub use views::View;
+
 use crate::config::{self, Config, Inbound, Prefix};
 use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::IcmpErrors;
@@ -28,16 +33,12 @@ pub struct PortFacts {
 pub struct Plan {
     /// Counts up from 1 with each reload.
     pub generation: u64,
-    /// The logical interfaces.
-    pub interfaces: Interfaces,
-    /// The routes.
-    pub routes: Routes,
-    /// How frames are told apart.
-    pub classifier: Classifier,
+    /// What holds while the virtual routers are active here; always, without any.
+    pub active: View,
+    /// What holds while they are active elsewhere; nothing without virtual routers.
+    pub standby: Option<View>,
     /// Settings of the neighbour tables.
     pub neighbor: causeway_neighbor::Config,
-    /// Settings of native forwarding.
-    pub forward: Arc<causeway_forward::Config>,
     /// NAT64, if it is configured.
     pub nat64: Option<Nat64Plan>,
     /// ICMP errors a second and at once, for each stage of each worker that sends any.
@@ -115,23 +116,21 @@ impl Plan {
         let addresses: Vec<Prefix4> =
             nat64.as_ref().map_or_else(Vec::new, |n: &Nat64Plan| n.config.addresses().collect());
         let interfaces = interfaces(config, ports, &addresses)?;
-        let (six, four) = routes(config, &interfaces);
-        let routes = Routes::build(&interfaces, &six, &four)?;
-        let prefixes: Vec<Prefix6> =
-            config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
-        // RFC 7915 5.6: a more specific route leads past NAT64.
-        let native = six
-            .iter()
-            .map(|r| r.prefix)
-            .filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
-        let native = native.collect();
-        let classifier = Classifier::new(&interfaces, &vec![Vec::new(); ports.len()], prefixes, addresses)
-            .with_native(native);
+        let active = view(config, ports, interfaces, &addresses)?;
         let neighbor = neighbor(config);
         neighbor.check()?;
-        let forward = Arc::new(forward(config, &interfaces)?);
         let icmp = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());
-        Ok(Self { generation, interfaces, routes, classifier, neighbor, forward, nat64, icmp })
+        Ok(Self { generation, active, standby: None, neighbor, nat64, icmp })
+    }
+
+    /// What holds while the virtual routers are active here, or elsewhere.
+    #[inline]
+    #[must_use]
+    pub fn view(&self, active: bool) -> &View {
+        match &self.standby {
+            Some(standby) if !active => standby,
+            _ => &self.active,
+        }
     }
 
     /// A fresh limiter for the ICMP errors of one stage (RFC 4443 2.4(f)).
@@ -139,6 +138,27 @@ impl Plan {
     pub fn icmp_errors(&self) -> IcmpErrors {
         IcmpErrors::new(self.icmp.0, self.icmp.1)
     }
+}
+
+/// All that depends on which addresses are ours; `addresses` are those that NAT64 translates.
+fn view(
+    config: &Config,
+    ports: &[PortFacts],
+    interfaces: Interfaces,
+    addresses: &[Prefix4],
+) -> Result<View, PlanError> {
+    let (six, four) = routes(config, &interfaces);
+    let routes = Routes::build(&interfaces, &six, &four)?;
+    let prefixes: Vec<Prefix6> =
+        config.nat64.iter().flat_map(|n| n.prefixes.iter().map(|p| p.prefix())).collect();
+    // RFC 7915 5.6: a more specific route leads past NAT64.
+    let native =
+        six.iter().map(|r| r.prefix).filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
+    let native = native.collect();
+    let macs = vec![Vec::new(); ports.len()];
+    let classifier = Classifier::new(&interfaces, &macs, prefixes, addresses.to_vec()).with_native(native);
+    let forward = Arc::new(forward(config, &interfaces)?);
+    Ok(View { interfaces, routes, classifier, forward })
 }
 
 /// The interfaces; uplinks answer ARP for `addresses`, those that NAT64 translates.

@@ -15,7 +15,7 @@
 //! The worker knows no DPDK: it is generic over [`Queues`] and [`FrameSource`], and tests run it on
 //! plain memory.
 
-use crate::plan::Plan;
+use crate::plan::{Plan, View};
 use arrayvec::ArrayVec;
 use causeway_core::event::Events;
 use causeway_core::icmp_error::IcmpErrors;
@@ -288,6 +288,8 @@ pub struct Worker<Q: Queues, S: FrameSource<Frame = Q::Frame>, C> {
     shared: Arc<Shared<Q::Frame>>,
     clock: C,
     plan: Arc<Plan>,
+    /// The virtual routers are active here, as far as this worker knows; always true without any.
+    active: bool,
     flow: FlowWorker,
     io: Io<Q>,
     stages: Stages<S>,
@@ -311,10 +313,12 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         let mailbox = shared.mailboxes.get(usize::from(id))?;
         let flow = shared.table.worker(u8::try_from(id).ok()?)?;
         mailbox.generation.store(plan.generation, Ordering::Release);
+        let active = plan.standby.is_none();
+        let view = plan.view(active);
         let stages = Stages {
-            neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &plan.interfaces)
+            neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &view.interfaces)
                 .ok()?,
-            forward: Forward::new(Arc::clone(&plan.forward)),
+            forward: Forward::new(Arc::clone(&view.forward)),
             nat64: nat64(&plan, &mailbox.log),
             errors: plan.icmp_errors(),
             source,
@@ -328,6 +332,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             shared,
             clock,
             plan,
+            active,
             flow,
             io: Io { queues, tx },
             stages,
@@ -349,6 +354,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             mailbox,
             counters: &mailbox.counters,
             plan: &self.plan,
+            view: self.plan.view(self.active),
             guard: &guard,
             io: &mut self.io,
             stages: &mut self.stages,
@@ -392,8 +398,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             return;
         }
         while let Some(plan) = mailbox.plans.pop() {
-            self.stages.neighbors.set_interfaces(&plan.interfaces, &mailbox.counters);
-            self.stages.forward.set_config(Arc::clone(&plan.forward));
+            let view = plan.view(self.active);
+            self.stages.neighbors.set_interfaces(&view.interfaces, &mailbox.counters);
+            self.stages.forward.set_config(Arc::clone(&view.forward));
             match (&mut self.stages.nat64, &plan.nat64) {
                 (Some(stage), Some(new)) => stage.reconfigure(Arc::clone(&new.config), Arc::clone(&new.pool)),
                 (stage, _) => *stage = nat64(&plan, &mailbox.log),
@@ -416,6 +423,8 @@ struct Pass<'a, 'g, Q: Queues, S: FrameSource<Frame = Q::Frame>> {
     mailbox: &'a Mailbox<Q::Frame>,
     counters: &'a Counters,
     plan: &'a Plan,
+    /// The part of the plan that is in force.
+    view: &'a View,
     guard: &'a Guard<'g>,
     io: &'a mut Io<Q>,
     stages: &'a mut Stages<S>,
@@ -433,8 +442,8 @@ macro_rules! ctx {
             outbox: &mut $pass.stages.outbox,
             source: &mut $pass.stages.source,
             events: &mut $pass.stages.events,
-            interfaces: &$pass.plan.interfaces,
-            routes: &$pass.plan.routes,
+            interfaces: &$pass.view.interfaces,
+            routes: &$pass.view.routes,
         }
     };
 }
@@ -492,7 +501,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         let mut classes = [Err(DropReason::Shutdown); BURST];
         let mut same = true;
         for (packet, class) in arrived.iter_mut().zip(&mut classes) {
-            *class = self.plan.classifier.classify_in_place(port, packet);
+            *class = self.view.classifier.classify_in_place(port, packet);
         }
         let class = classes[0];
         for other in &classes[1..arrived.len()] {
@@ -564,7 +573,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// Local packets go one at a time, and to the worker that owns their state.
     fn run_local(&mut self, burst: &mut Burst<Q::Frame>, again: &mut ByClass<Q::Frame>) {
         for mut packet in burst.drain(..) {
-            let owner = self.stages.neighbors.owner_of(&self.plan.interfaces, &packet).unwrap_or(self.id);
+            let owner = self.stages.neighbors.owner_of(&self.view.interfaces, &packet).unwrap_or(self.id);
             if owner == self.id {
                 let verdict =
                     self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet);
@@ -631,7 +640,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// Writes the Ethernet header and puts the frame on its port.
     #[inline(always)]
     fn emit(&mut self, mut packet: Packet<Q::Frame>, egress: Egress, dst: MacAddr) {
-        let Some(interface) = self.plan.interfaces.get(egress.interface()) else {
+        let Some(interface) = self.view.interfaces.get(egress.interface()) else {
             self.counters.drop(DropReason::NoRoute);
             return;
         };
@@ -687,7 +696,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     fn originated(&mut self, mut packet: Packet<Q::Frame>) {
         if packet.meta.ethertype == ethernet::ETHERTYPE_IPV6
             && let (Some(stage), Ok(ip)) = (&mut self.stages.nat64, Ipv6Repr::parse(packet.bytes()))
-            && self.plan.classifier.translates(ip.dst)
+            && self.view.classifier.translates(ip.dst)
         {
             (packet.meta.protocol, packet.meta.l4) = (ip.next_header, ipv6::HEADER as u16);
             let mut verdict = [Verdict::Consume];
@@ -730,7 +739,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         let mut judge = Judge {
             guard: self.guard,
             nat64: self.stages.nat64.as_ref().map(|n| n.expiry(self.guard, self.counters, self.now)),
-            forward: causeway_forward::Expiry { config: &self.plan.forward, counters: self.counters },
+            forward: causeway_forward::Expiry { config: &self.view.forward, counters: self.counters },
         };
         let slots = u32::try_from(slots.min(u64::from(SWEEP_AT_MOST))).unwrap_or(0);
         self.guard.sweep(slots, Tick::at(self.now), &mut judge);

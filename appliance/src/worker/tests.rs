@@ -78,7 +78,7 @@ struct Lab {
 }
 
 fn lab_text() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/lab.toml")).unwrap()
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing/gateway.toml")).unwrap()
 }
 
 fn facts() -> Vec<PortFacts> {

@@ -171,6 +171,69 @@ fn bcp38_a_tenant_sends_only_from_its_own_prefixes() {
 }
 
 #[test]
+fn bcp38_a_network_without_validation_sends_from_anywhere_but_from_us_and_the_nat64_prefix() {
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].validation = Validation::Off;
+    // Off is for tenant networks alone.
+    list[2].validation = Validation::Off;
+    let c = Classifier::new(
+        &Interfaces::new(list),
+        &[vec![], vec![]],
+        vec!["2001:db8:64:ff9b::/96".parse().unwrap()],
+        vec!["203.0.113.0/28".parse().unwrap()],
+    )
+    .with_native(vec!["2001:db8:64:ff9b::c633:6400/120".parse().unwrap()]);
+    let class = |port, src, dst| {
+        let frame = eth(GW, None, 0x86dd, &udp6(src, dst));
+        c.classify(port, HeapFrame::new(&frame)).map(|(class, _)| class)
+    };
+    for src in ["2001:db8:64::101", "2001:db8:65::101", "2001:db8:7::101", "2001:db8:64:ff9b::c633:640a"] {
+        assert_eq!(class(TENANT, src, "2001:db8:6::10"), Ok(Class::Forward6), "{src}");
+    }
+    assert_eq!(class(TENANT, "2001:db8:65::101", "2001:db8:64:ff9b::c633:650a"), Ok(Class::Nat64In));
+    let (spoofed, own) = (Err(DropReason::SpoofedSource), Err(DropReason::OwnSource));
+    assert_eq!(class(TENANT, "2001:db8:64:ff9b::c633:650a", "2001:db8:6::10"), spoofed);
+    assert_eq!(class(TENANT, "2001:db8:64::1", "2001:db8:6::10"), own);
+    assert_eq!(class(TENANT, "fe80::101", "2001:db8:6::10"), Err(DropReason::LinkLocalScope));
+    assert_eq!(class(UPLINK, "2001:db8:64::102", "2001:db8:64::101"), spoofed);
+    let four = eth(GW, None, 0x0800, &udp4("198.51.100.1", "203.0.113.1"));
+    assert_eq!(c.classify(TENANT, HeapFrame::new(&four)).map(|(class, _)| class), spoofed);
+}
+
+#[test]
+fn rfc9568_6_1_without_accept_mode_a_virtual_address_takes_neighbour_discovery_alone() {
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].no_accept = vec!["fe80::1".parse().unwrap(), "2001:db8:64::1".parse().unwrap()];
+    list[2].no_accept = vec!["192.0.2.2".parse().unwrap()];
+    let c = Classifier::new(&Interfaces::new(list), &[vec![], vec![]], vec![], vec![]);
+    let class = |port, ethertype, l3: &[u8]| {
+        c.classify(port, HeapFrame::new(&eth(GW, None, ethertype, l3))).map(|(class, _)| class)
+    };
+    let refused = Err(DropReason::VrrpNoAccept);
+    for dst in ["fe80::1", "2001:db8:64::1"] {
+        assert_eq!(class(TENANT, 0x86dd, &udp6("fe80::101", dst)), refused, "{dst}");
+        assert_eq!(class(TENANT, 0x86dd, &udp6("2001:db8:64::101", dst)), refused, "{dst}");
+        let mut icmp = udp6("fe80::101", dst);
+        icmp[6] = 58;
+        for (kind, want) in [(128, refused), (129, refused), (135, Ok(Class::Local)), (136, Ok(Class::Local))]
+        {
+            icmp[40] = kind;
+            assert_eq!(class(TENANT, 0x86dd, &icmp), want, "type {kind} to {dst}");
+        }
+        // A later fragment begins with whatever it likes.
+        let mut fragment = icmp.clone();
+        fragment[4..6].copy_from_slice(&16u16.to_be_bytes());
+        fragment[6] = 44;
+        fragment.splice(40..40, [58, 0, 0, 8, 0, 0, 0, 1]);
+        assert_eq!(class(TENANT, 0x86dd, &fragment), refused);
+    }
+    // The uplink's own IPv6 address is no virtual one.
+    assert_eq!(class(UPLINK, 0x86dd, &udp6("2001:db8:6::10", "2001:db8:ffff::2")), Ok(Class::Local));
+    assert_eq!(class(UPLINK, 0x0800, &udp4("198.51.100.10", "192.0.2.2")), refused);
+    assert_eq!(class(UPLINK, 0x0806, &[0; 28]), Ok(Class::Local));
+}
+
+#[test]
 fn rfc3704_2_2_the_internet_does_not_send_from_inside_prefixes() {
     let from = |src| class_of(UPLINK, &eth(GW, None, 0x86dd, &udp6(src, "2001:db8:64::101")));
     assert_eq!(from("2001:db8:65::101"), Ok(Class::Forward6));
