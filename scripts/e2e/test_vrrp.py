@@ -2,7 +2,6 @@
 
 import contextlib
 import ipaddress
-import json
 import os
 import signal
 import struct
