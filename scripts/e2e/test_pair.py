@@ -63,15 +63,39 @@ class Pair:
         time.sleep(0.5)
 
 
-@pytest.fixture(scope="module", params=[100, 30], ids=["100ms", "30ms"])
-def pair(request):
-    with f.folder_of("pair") as folder:
-        made = Pair(folder, request.param)
-        first, second = made.write(n.FIRST), made.write(n.SECOND)
-        with contextlib.contextmanager(lab_of)(
-            "--bare", "--pair", config=first, config2=second, allowed=("peer", "VRRP", "vrrp")
-        ):
-            yield made
+class Pairs:
+    """The lab of this module, made anew when another interval is wanted."""
+
+    def __init__(self):
+        self.pair = None
+        self.stack = contextlib.ExitStack()
+
+    def want(self, interval_ms):
+        if self.pair is None or self.pair.interval_ms != interval_ms:
+            self.close()
+            self.pair = Pair(self.stack.enter_context(f.folder_of("pair")), interval_ms)
+            first, second = self.pair.write(n.FIRST), self.pair.write(n.SECOND)
+            up = contextlib.contextmanager(lab_of)
+            allowed = ("peer", "VRRP", "vrrp")
+            self.stack.enter_context(up("--bare", "--pair", config=first, config2=second, allowed=allowed))
+        return self.pair
+
+    def close(self):
+        self.pair = None
+        self.stack.close()
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    made = Pairs()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair(pairs, request):
+    """Both gateways, at the interval of the test's class (100 ms without)."""
+    return pairs.want(getattr(request.cls, "INTERVAL_MS", 100))
 
 
 @pytest.fixture(autouse=True)
@@ -106,33 +130,33 @@ def judge(rows, bound):
 # --- the stream ------------------------------------------------------------------------------------
 
 
-def test_without_an_event_nothing_is_lost():
-    (row,) = failover.during(lambda: time.sleep(1), [n.V6ONLY])
-    assert (row["lost"], row["duplicates"]) == (0, 0)
+class TestStream:
+    INTERVAL_MS = 100
 
+    def test_without_an_event_nothing_is_lost(self):
+        (row,) = failover.during(lambda: time.sleep(1), [n.V6ONLY])
+        assert (row["lost"], row["duplicates"]) == (0, 0)
 
-@pytest.mark.parametrize("turn", range(3))
-def test_kill_9_of_the_active_one(pair, turn, record_property):
-    rows = failover.during(lambda: lab_module.kill_gateway(n.FIRST), [n.V6ONLY], n.SECOND)
-    record_property("row", json.dumps(rows))
-    judge(rows, pair.bound_ms(n.SECOND))
+    @pytest.mark.parametrize("turn", range(3))
+    def test_kill_9_of_the_active_one(self, pair, turn, record_property):
+        rows = failover.during(lambda: lab_module.kill_gateway(n.FIRST), [n.V6ONLY], n.SECOND)
+        record_property("row", json.dumps(rows))
+        judge(rows, pair.bound_ms(n.SECOND))
 
+    @pytest.mark.parametrize("turn", range(3))
+    def test_an_ordered_stop_loses_nothing(self, turn, record_property):
+        rows = failover.during(f.stop, [n.V6ONLY], n.SECOND)
+        record_property("row", json.dumps(rows))
+        judge(rows, 0)
 
-@pytest.mark.parametrize("turn", range(3))
-def test_an_ordered_stop_loses_nothing(turn, record_property):
-    rows = failover.during(f.stop, [n.V6ONLY], n.SECOND)
-    record_property("row", json.dumps(rows))
-    judge(rows, 0)
-
-
-def test_from_outside_as_well(pair):
-    """What comes from the Internet finds the new gateway too: the uplink's addresses move along."""
-    stream = failover.Stream(n.INET, n.VM1_ADDR)
-    time.sleep(0.5)
-    lab_module.kill_gateway(n.FIRST)
-    tools.wait_until(lambda: failover.active() is n.SECOND, 10)
-    time.sleep(1)
-    judge([stream.stop()], pair.bound_ms(n.SECOND))
+    def test_from_outside_as_well(self, pair):
+        """What comes from the Internet finds the new gateway too: the uplink's addresses move along."""
+        stream = failover.Stream(n.INET, n.VM1_ADDR)
+        time.sleep(0.5)
+        lab_module.kill_gateway(n.FIRST)
+        tools.wait_until(lambda: failover.active() is n.SECOND, 10)
+        time.sleep(1)
+        judge([stream.stop()], pair.bound_ms(n.SECOND))
 
 
 def test_the_better_one_comes_back(pair):
@@ -268,3 +292,7 @@ def test_the_labs_servers_live_through_it():
 def test_show_peer_tells(pair):
     done = netns.run(lab_module.binary(), "show", "peer", "--json", "--socket", n.SOCKET)
     assert json.loads(done.stdout)
+
+
+class TestStreamAt30ms(TestStream):
+    INTERVAL_MS = 30
