@@ -104,7 +104,8 @@ impl Lab {
         })
         .unwrap();
         let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
-        let shared = Arc::new(Shared::new(table, resolved, workers));
+        let shared =
+            Arc::new(Shared::new(table, resolved, Arc::new(Bindings::new(64, [5, 6]).unwrap()), workers));
         let wires = Rc::new(RefCell::new(Wires {
             rx: (0..workers).map(|_| vec![VecDeque::new(); 2]).collect(),
             tx: vec![Vec::new(); 2],
@@ -434,7 +435,7 @@ fn rfc8158_4_what_begins_and_ends_is_in_the_workers_log_and_a_reload_turns_that_
     lab.pass(Duration::from_secs(310));
     assert_eq!(taken(&lab), [(SessionEnded, 6000), (MappingEnded, 6000)]);
     let config = Config::parse("lab.toml", &lab_text()).unwrap();
-    let next = Arc::new(Plan::build(&config, &facts(), Some(&lab.plan)).unwrap());
+    let next = Arc::new(Plan::build(&config, &facts(), Some((&lab.plan, lab.clock.now()))).unwrap());
     lab.shared.mailboxes[0].plans.push(next).unwrap();
     lab.settle();
     lab.send(0, TENANT, &flow(6001));
@@ -451,7 +452,7 @@ fn a_new_plan_is_adopted_between_polls_and_sessions_that_it_allows_live_on() {
     let before = lab.sent(UPLINK)[0].1.clone();
     let adopt = |lab: &mut Lab, text: &str| {
         let config = Config::parse("lab.toml", text).unwrap();
-        let plan = Arc::new(Plan::build(&config, &facts(), Some(&lab.plan)).unwrap());
+        let plan = Arc::new(Plan::build(&config, &facts(), Some((&lab.plan, lab.clock.now()))).unwrap());
         lab.plan = Arc::clone(&plan);
         for m in &lab.shared.mailboxes {
             m.plans.push(Arc::clone(&plan)).unwrap();
