@@ -27,7 +27,7 @@ pub use affinity::control_affinity;
 pub use control::{Control, ControlError, Link, MacFilter, PortStats};
 pub use error::{BringupError, Right};
 pub use spec::{Device, Idle, Memory, ParseDeviceError, PortSpec, RssSpec, Spec, Vdev, VdevDriver};
-pub use worker::{PollLoop, StopHandle};
+pub use worker::{LEAVE_WITHIN, PollLoop, StopHandle};
 
 use crate::mbuf::MempoolSource;
 use crate::queues::{DpdkQueues, QueuePair};

@@ -22,16 +22,25 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a worker does, over and over.
 pub trait PollLoop {
     /// Takes a burst from each queue and works on it. True if there was anything to do.
     fn poll(&mut self) -> bool;
 
+    /// A stop was asked for: true once the loop may end. Until then it is polled on, for
+    /// [`LEAVE_WITHIN`] at most (another gateway is about to take over, and meanwhile packets still come).
+    fn may_stop(&mut self) -> bool {
+        true
+    }
+
     /// The last call: gives back every frame that the loop still holds.
     fn drain(&mut self);
 }
+
+/// How long a loop may put off its end.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Polls between two yields to the executor. Fewer cost more per packet (the executor asks the kernel
 /// for the time and for events), more make signals and timers wait.
@@ -97,6 +106,8 @@ pub(crate) struct Worker<P: PollLoop> {
     /// Queues that are rings in memory: what is in them at the end is given back.
     rings: Vec<QueuePair>,
     shared: Arc<Shared>,
+    /// When this worker learned that it is to end.
+    leaving: Option<Instant>,
 }
 
 // Nothing in a worker points into it.
@@ -124,7 +135,7 @@ impl<P: PollLoop> Worker<P> {
             // SAFETY: sets a number of this thread.
             let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, libc::c_ulong::from(1u8)) };
         }
-        Self { id, work, idle, idle_polls: 0, sleep: SLEEP.0, rings, shared }
+        Self { id, work, idle, idle_polls: 0, sleep: SLEEP.0, rings, shared, leaving: None }
     }
 
     /// Polls until the next yield. A panic ends the loop, and asks the gateway to stop.
@@ -165,6 +176,17 @@ impl<P: PollLoop> Worker<P> {
         }
     }
 
+    /// True if the loop has to go, or wants to.
+    fn may_stop(&mut self) -> bool {
+        let since = self.leaving.get_or_insert_with(Instant::now);
+        // A worker that panicked waits for nobody, and nobody for it.
+        if since.elapsed() >= LEAVE_WITHIN || self.shared.first_panic().is_some() {
+            return true;
+        }
+        let Some(work) = &mut self.work else { return true };
+        catch_unwind(AssertUnwindSafe(|| work.may_stop())).unwrap_or(true)
+    }
+
     /// Gives everything back. Once.
     fn finish(&mut self) {
         if let Some(mut work) = self.work.take() {
@@ -194,7 +216,7 @@ impl<P: PollLoop> Future for Worker<P> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let worker = self.get_mut();
-        if worker.shared.stopping.load(Ordering::Acquire) {
+        if worker.shared.stopping.load(Ordering::Acquire) && worker.may_stop() {
             worker.finish();
             return Poll::Ready(());
         }

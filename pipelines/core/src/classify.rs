@@ -14,13 +14,14 @@
 use crate::burst::{Class, Meta, Packet};
 use crate::counters::DropReason;
 use crate::frame::Frame;
-use crate::net::{IfId, Interfaces, Prefix4, Prefix6, Role};
+use crate::net::{IfId, Interfaces, Prefix4, Prefix6, Role, Validation};
 use arrayvec::ArrayVec;
 use causeway_wire::ethernet::{self, EthernetRepr};
 use causeway_wire::ipv4::Ipv4Repr;
 use causeway_wire::ipv6::{self, Ipv6Repr};
+use causeway_wire::l4::icmp;
 use causeway_wire::{MacAddr, WireError};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The most link-layer addresses that one port answers to (its own and virtual ones).
 pub const MACS_PER_PORT: usize = 32;
@@ -66,6 +67,8 @@ struct PortClass {
 #[derive(Debug, Clone)]
 struct IfClass {
     tenant: bool,
+    /// Any source that is not ours is good.
+    any_source: bool,
     mtu: usize,
     link_local: Ipv6Addr,
     more_link_local: Vec<Ipv6Addr>,
@@ -92,6 +95,8 @@ pub struct Classifier {
     nat64: Vec<Prefix6>,
     /// Inside the NAT64 prefixes, and not translated.
     native6: Vec<Prefix6>,
+    /// Addresses of ours that accept nothing but neighbour discovery.
+    no_accept: Vec<IpAddr>,
     pool: Vec<Prefix4>,
     /// What only tenants send from, and what nobody sends from (the NAT64 prefixes).
     inside6: Vec<Prefix6>,
@@ -113,7 +118,7 @@ impl Classifier {
         pool: Vec<Prefix4>,
     ) -> Self {
         let mut ports: Vec<PortClass> = vec![PortClass::default(); port_macs.len()];
-        let (mut own6, mut own4, mut ifs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut own6, mut own4, mut ifs, mut no_accept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (id, i) in interfaces.iter() {
             let n = usize::from(i.port);
             if ports.len() <= n {
@@ -138,8 +143,10 @@ impl Classifier {
             groups.extend(i.groups6.iter().map(|a| a.to_bits()));
             own6.extend(unicast.iter().skip(1).map(|a| a.to_bits()));
             own4.extend(i.addrs4.iter().map(|(a, _)| a.to_bits()));
+            no_accept.extend(&i.no_accept);
             ifs.push(IfClass {
                 tenant: i.role == Role::Tenant,
+                any_source: i.role == Role::Tenant && i.validation == Validation::Off,
                 mtu: usize::from(i.mtu),
                 link_local: i.link_local,
                 more_link_local: i.more_link_local.clone(),
@@ -155,7 +162,8 @@ impl Classifier {
         let tenants = ifs.iter().filter(|i| i.tenant).flat_map(|i| &i.sources6);
         let inside6 = tenants.chain(&nat64).copied().collect();
         let (own6, own4) = (AddrSet::new(own6), AddrSet::new(own4));
-        Self { ports, ifs, own6, own4, nat64, native6: Vec::new(), pool, inside6, standby: false }
+        let native6 = Vec::new();
+        Self { ports, ifs, own6, own4, nat64, native6, no_accept, pool, inside6, standby: false }
     }
 
     /// Forwards and translates nothing: another gateway is the active one (RFC 9568 6.4.2).
@@ -305,10 +313,15 @@ impl Classifier {
         } else {
             // BCP 38 (RFC 2827): a network sends only from its own prefixes, and the rest of the
             // Internet (BCP 84, RFC 3704 2.2) from none of them.
-            let (prefixes, wanted) =
-                if interface.tenant { (&interface.sources6, true) } else { (&self.inside6, false) };
-            let within = prefixes.iter().any(|p| p.contains(ip.src));
-            if within != wanted && !(within && self.is_native(ip.src) && !self.is_tenants(ip.src)) {
+            let within = |prefixes: &[Prefix6]| prefixes.iter().any(|p| p.contains(ip.src));
+            let allowed = if interface.any_source {
+                !within(&self.nat64) || self.is_native(ip.src)
+            } else if interface.tenant {
+                within(&interface.sources6)
+            } else {
+                !within(&self.inside6) || self.is_native(ip.src) && !self.is_tenants(ip.src)
+            };
+            if !allowed {
                 return Err(DropReason::SpoofedSource);
             }
         }
@@ -321,7 +334,23 @@ impl Classifier {
             Class::Forward6
         };
         self.walk(class, ip.next_header, packet)?;
+        if local && !self.no_accept.is_empty() && !self.accepts6(ip.dst, packet) {
+            return Err(DropReason::VrrpNoAccept);
+        }
         Ok(class)
+    }
+
+    /// RFC 9568 6.1: without accept mode only neighbour discovery is accepted at a virtual router's address
+    /// (6.4.3: Neighbor Solicitations and Advertisements are, in any case).
+    #[cold]
+    fn accepts6<F: Frame>(&self, dst: Ipv6Addr, packet: &Packet<F>) -> bool {
+        if !self.no_accept.contains(&dst.into()) {
+            return true;
+        }
+        let kind = packet.bytes().get(usize::from(packet.meta.l4)).copied();
+        packet.meta.protocol == ipv6::next_header::ICMPV6
+            && !packet.meta.fragment
+            && kind.is_some_and(|k| (icmp::V6_ROUTER_SOLICIT..=icmp::V6_REDIRECT).contains(&k))
     }
 
     /// Finds the upper layer behind the extension headers.
@@ -379,6 +408,10 @@ impl Classifier {
         if self.pool.iter().any(|p| p.contains(ip.dst)) {
             Ok(Class::Nat64Out)
         } else if group || self.own4.contains(ip.dst.to_bits()) {
+            // RFC 9568 6.1: `Accept_Mode`; ARP does not come here.
+            if !self.no_accept.is_empty() && self.no_accept.contains(&ip.dst.into()) {
+                return Err(DropReason::VrrpNoAccept);
+            }
             Ok(Class::Local)
         } else {
             Err(DropReason::Ip4NotOurs)

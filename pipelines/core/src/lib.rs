@@ -24,7 +24,7 @@ pub use burst::{BURST, Burst, Class, Handoff, Meta, Outbox, Packet};
 pub use counters::{Counter, Counters, DropReason};
 pub use event::Event;
 pub use frame::{Frame, FrameSource, HeapFrame, HeapSource, NoRoom, Queues};
-pub use net::{Egress, IfId, Interface, Interfaces, Prefix4, Prefix6, Role, Via};
+pub use net::{Egress, IfId, Interface, Interfaces, Prefix4, Prefix6, Role, Validation, Via};
 pub use rate::TokenBucket;
 pub use route::Routes;
 pub use time::{Duration, Instant};

@@ -144,6 +144,21 @@ pub enum Role {
     Uplink,
 }
 
+/// Which source addresses a tenant network may send from (BCP 38, RFC 7039). Addresses of ours and the NAT64
+/// prefixes are nobody's in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// Any.
+    Off,
+    /// Those in the network's prefixes.
+    #[default]
+    Prefix,
+    /// Of those only addresses and delegated prefixes that are bound on this link, each from the
+    /// link-layer address that it is bound to.
+    Leased,
+}
+
 /// A logical interface: a port, or one VLAN of a port.
 #[derive(Debug, Clone)]
 pub struct Interface {
@@ -177,6 +192,11 @@ pub struct Interface {
     pub proxy4: Vec<Prefix4>,
     /// Prefixes that a tenant behind the interface may send from (BCP 38). Empty on an uplink.
     pub sources6: Vec<Prefix6>,
+    /// How far sources are checked, on a tenant network.
+    pub validation: Validation,
+    /// Addresses of ours that are answered for in ARP and neighbour discovery and accept nothing else: a
+    /// virtual router's without accept mode (RFC 9568 6.1).
+    pub no_accept: Vec<IpAddr>,
     /// Further link-local addresses of ours on the link.
     pub more_link_local: Vec<Ipv6Addr>,
     /// IPv6 multicast groups that we listen to besides those of neighbour discovery.
@@ -212,6 +232,8 @@ impl Default for Interface {
             service6: Vec::new(),
             proxy4: Vec::new(),
             sources6: Vec::new(),
+            validation: Validation::default(),
+            no_accept: Vec::new(),
             more_link_local: Vec::new(),
             groups6: Vec::new(),
             groups4: Vec::new(),
@@ -220,6 +242,14 @@ impl Default for Interface {
 }
 
 impl Interface {
+    /// The number of the link that it is on: the port in the high half, the VLAN (0: untagged) in the low
+    /// half. Unlike the number of an interface, it means the same in every plan.
+    #[inline(always)]
+    #[must_use]
+    pub fn link(&self) -> u32 {
+        u32::from(self.port) << 16 | u32::from(self.vlan.unwrap_or(0))
+    }
+
     /// True if `a` is an address of ours on this link.
     #[must_use]
     pub fn owns6(&self, a: Ipv6Addr) -> bool {

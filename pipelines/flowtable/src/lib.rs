@@ -46,6 +46,7 @@
 //! which port to take ([`PortSource`], [`ports::PortBitmap`]), and the clock.
 
 mod ahead;
+mod bindings;
 mod create;
 mod epoch;
 mod guard;
@@ -68,6 +69,7 @@ mod sync;
 mod table;
 mod tick;
 
+pub use bindings::{Asked, Bindings};
 pub use create::{CreateError, Created, MappingError, Reserved};
 pub use guard::{BULK, Guard, Lookup, ReadGuard, Reader, Worker};
 pub use key::{InsideKey, MapInsideKey, MapOutsideKey, NativeKey, OWN_ADDRESS, OutsideKey, SessionKey};

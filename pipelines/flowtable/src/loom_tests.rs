@@ -485,6 +485,82 @@ fn loom_two_writers_of_different_keys_do_not_disturb_each_other() {
     });
 }
 
+// ---- bindings
+
+fn host(n: u128) -> std::net::Ipv6Addr {
+    std::net::Ipv6Addr::from_bits(n)
+}
+
+fn single(n: u128) -> causeway_core::Prefix6 {
+    causeway_core::Prefix6::new(host(n), 128).unwrap()
+}
+
+fn station(n: u128) -> causeway_wire::MacAddr {
+    causeway_wire::MacAddr([2, 0, 0, 0, 0, n as u8])
+}
+
+#[test]
+fn loom_a_binding_that_is_moved_is_never_missed() {
+    model(3, || {
+        let b = Arc::new(Bindings::new(5, [1, 2]).unwrap());
+        let at = |n: u128| b.buckets_of(1, host(n));
+        // Two bindings in each of two buckets, and a fifth that may be in these buckets only: the first
+        // has to move to its other one.
+        let [a, c] = at(1);
+        let mut others = (2..).map(|n| (n, at(n)));
+        let beside = others.find(|(_, p)| p[0] == a).unwrap().0;
+        let fifth = others.find(|(_, p)| p[0] == a && p[1] != c).unwrap();
+        let third = others.find(|(_, p)| p[0] == fifth.1[1]).unwrap().0;
+        let fourth = others.find(|(_, p)| p[0] == fifth.1[1]).unwrap().0;
+        for n in [1, beside, third, fourth] {
+            b.set(1, single(n), station(n)).unwrap();
+        }
+        assert_eq!(b.moves(), 0);
+        let w = Arc::clone(&b);
+        let writer = thread::spawn(move || w.set(1, single(fifth.0), station(fifth.0)).unwrap());
+        assert_eq!(b.lookup(1, host(1)), Some(station(1)));
+        assert!(b.lookup(1, host(fifth.0)).is_none_or(|m| m == station(fifth.0)));
+        writer.join().unwrap();
+        assert_eq!(b.moves(), 1);
+        for n in [1, beside, third, fourth, fifth.0] {
+            assert_eq!(b.lookup(1, host(n)), Some(station(n)));
+        }
+    });
+}
+
+#[test]
+fn loom_a_binding_is_never_seen_under_another_address() {
+    model(3, || {
+        let b = Arc::new(Bindings::new(1, [1, 2]).unwrap());
+        let home = b.buckets_of(1, host(1))[0];
+        let twin = (2..).find(|n| b.buckets_of(1, host(*n))[0] == home).unwrap();
+        b.set(1, single(1), station(1)).unwrap();
+        let w = Arc::clone(&b);
+        let writer = thread::spawn(move || {
+            assert_eq!(w.remove(1, single(1)), Some(station(1)));
+            w.set(1, single(twin), station(twin)).unwrap();
+        });
+        for n in [1, twin] {
+            assert!(b.lookup(1, host(n)).is_none_or(|m| m == station(n)));
+        }
+        writer.join().unwrap();
+        assert_eq!((b.lookup(1, host(1)), b.lookup(1, host(twin)), b.len()), (None, Some(station(twin)), 1));
+    });
+}
+
+#[test]
+fn loom_a_binding_that_goes_to_another_station_is_always_there() {
+    model(3, || {
+        let b = Arc::new(Bindings::new(1, [1, 2]).unwrap());
+        b.set(1, single(1), station(1)).unwrap();
+        let w = Arc::clone(&b);
+        let writer = thread::spawn(move || w.set(1, single(1), station(2)).unwrap());
+        assert!([Some(station(1)), Some(station(2))].contains(&b.lookup(1, host(1))));
+        writer.join().unwrap();
+        assert_eq!(b.lookup(1, host(1)), Some(station(2)));
+    });
+}
+
 #[test]
 fn loom_a_port_that_comes_back_while_its_word_fills_up_is_found() {
     model(3, || {

@@ -29,9 +29,11 @@
 
 mod config;
 mod rfc6092;
+mod source;
 
 pub use config::{Config, ConfigError, Inbound, Isolation, Timeouts};
 pub use rfc6092::Expiry;
+pub use source::SourceGuard;
 
 use arrayvec::ArrayVec;
 use causeway_core::icmp_error::{Error6, IcmpErrors, Unreachable6};

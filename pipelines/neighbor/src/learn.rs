@@ -7,11 +7,11 @@
 
 use crate::Neighbors;
 use crate::nud::{Event as NudEvent, State};
-use crate::resolve::owns;
+use crate::resolve::{owns, wants_leases};
 use crate::resolved::{Key, LinkId};
 use causeway_core::{Ctx, Frame, FrameSource, IfId, Interface};
 use causeway_wire::MacAddr;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// True if `a` is a neighbour's address on the link of this interface.
 pub(crate) fn on_link(interface: &Interface, a: IpAddr) -> bool {
@@ -42,6 +42,23 @@ pub(crate) enum Lesson {
 }
 
 impl<F: Frame> Neighbors<F> {
+    /// RFC 7513: on a network that wants leased sources, who says something of an address
+    /// has to be the station that the address is bound to, by what it tells and by its frame. A link-local
+    /// address that is bound to nobody is anybody's.
+    pub(crate) fn is_anothers(
+        &self,
+        interface: &Interface,
+        address: Ipv6Addr,
+        told: Option<MacAddr>,
+        from: MacAddr,
+    ) -> bool {
+        let Some(bindings) = self.bindings.as_ref().filter(|_| wants_leases(interface)) else { return false };
+        match bindings.lookup(interface.link(), address) {
+            Some(owner) => told.unwrap_or(from) != owner || from != owner,
+            None => !address.is_unicast_link_local(),
+        }
+    }
+
     /// Learns what a neighbour said. With `create`, a neighbour that is not known yet is known from now
     /// on by that link-layer address. Gives whether the neighbour is known now. Does nothing for a
     /// neighbour that another worker owns.
@@ -94,3 +111,6 @@ impl<F: Frame> Neighbors<F> {
         published
     }
 }
+
+#[cfg(test)]
+mod tests;

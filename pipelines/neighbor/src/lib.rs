@@ -14,6 +14,9 @@
 //! keeps its state machine ([`nud`]), the packets that wait for it, and writes what all read
 //! ([`Resolved`]).
 //!
+//! Where leases are known ([`Neighbors::set_bindings`]), leased addresses come before strangers; on a network
+//! that wants leased sources nobody else is looked for, and nobody may claim what another one leased.
+//!
 //! What a stranger can make us do is bounded (RFC 6583): new resolutions have a rate and a number per
 //! interface, packets that wait have an arena, neighbours that only made themselves known have room of
 //! their own, and none of these takes room from confirmed neighbours.
@@ -30,6 +33,7 @@ mod config;
 mod echo;
 mod errors;
 mod held;
+mod keep;
 mod learn;
 mod local;
 mod nd;

@@ -216,6 +216,9 @@ impl<F: Frame> Neighbors<F> {
             self.conflict(ctx, id, interface, target.into(), src_mac, false);
             (ALL_NODES, MacAddr::from_ipv6_multicast(ALL_NODES))
         } else {
+            if self.is_anothers(interface, ip.src, mac, src_mac) {
+                return Err(DropReason::NdNotBound);
+            }
             if let Some(mac) = mac {
                 self.learn(ctx, id, ip.src.into(), Lesson::Heard { mac }, Some(mac));
             }
@@ -251,6 +254,13 @@ impl<F: Frame> Neighbors<F> {
             // RFC 4862 5.4.4: an advertisement for an address that is ours.
             self.conflict(ctx, id, interface, target.into(), src_mac, true);
             return Ok(None);
+        }
+        let told = match lesson {
+            Lesson::Answer { mac, .. } => mac,
+            Lesson::ArpReply { mac } | Lesson::Heard { mac } => Some(mac),
+        };
+        if self.is_anothers(interface, target, told, src_mac) {
+            return Err(DropReason::NdNotBound);
         }
         // RFC 9131 4: a router makes an entry of an advertisement that nobody asked for.
         let create = match lesson {
@@ -448,3 +458,5 @@ fn news<F: Frame>(interface: &Interface, packet: &Packet<F>) -> Option<(IpAddr, 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod views;

@@ -24,7 +24,9 @@ use causeway_wire::MacAddr;
 pub struct Timing {
     /// How long a confirmation lasts. Already drawn at random around the base value (RFC 4861 6.3.4).
     pub reachable: Duration,
-    /// Between solicitations (RFC 4861 10, `RETRANS_TIMER`).
+    /// Between solicitations of a neighbour that is looked for (RFC 4861 10, `RETRANS_TIMER`).
+    pub search: Duration,
+    /// Between probes of a known one (the same).
     pub retrans: Duration,
     /// From the first packet to a stale neighbour to the first probe (`DELAY_FIRST_PROBE_TIME`).
     pub delay: Duration,
@@ -96,6 +98,8 @@ pub enum Event {
     Used,
     /// The deadline of the state may have passed.
     Timer,
+    /// It is to be known now whether it is still there.
+    Verify,
     /// A Neighbor Advertisement or an ARP reply.
     Answer {
         /// The link-layer address that it gives, if it gives one.
@@ -171,7 +175,7 @@ impl Step {
 impl State {
     /// Begins to look for a neighbour (RFC 4861 7.2.2).
     pub fn begin(now: Instant, t: &Timing) -> Step {
-        Step { solicit: Solicit::Multicast, ..Step::to(Self::Incomplete { sent: 1, next: now + t.retrans }) }
+        Step { solicit: Solicit::Multicast, ..Step::to(Self::Incomplete { sent: 1, next: now + t.search }) }
     }
 
     /// A neighbour that made itself known (RFC 4861 7.2.3, RFC 9131 4).
@@ -214,6 +218,7 @@ impl State {
         match event {
             Event::Used => self.used(now, t),
             Event::Timer => self.timer(now, t),
+            Event::Verify => self.verify(now, t),
             Event::Answer { mac, solicited, override_ } => self.answer(mac, solicited, override_, now, t),
             Event::Heard { mac } => self.heard(mac, now, t),
         }
@@ -227,6 +232,17 @@ impl State {
         }
     }
 
+    fn verify(self, now: Instant, t: &Timing) -> Step {
+        match self {
+            // RFC 4861 7.3.3: the delay waits for hints of upper layers; nobody waits for them here.
+            Self::Stale { mac, .. } | Self::Delay { mac, .. } => Step {
+                solicit: Solicit::Unicast(mac),
+                ..Step::to(Self::Probe { mac, sent: 1, next: now + t.retrans })
+            },
+            _ => Step::to(self),
+        }
+    }
+
     fn timer(self, now: Instant, t: &Timing) -> Step {
         if now < self.deadline() {
             return Step::to(self);
@@ -234,7 +250,7 @@ impl State {
         match self {
             Self::Incomplete { sent, .. } if sent < t.multicast_tries => Step {
                 solicit: Solicit::Multicast,
-                ..Step::to(Self::Incomplete { sent: sent + 1, next: now + t.retrans })
+                ..Step::to(Self::Incomplete { sent: sent + 1, next: now + t.search })
             },
             // RFC 4861 7.2.2: no answer to any of them, so packets cannot be delivered.
             Self::Incomplete { .. } => Step {

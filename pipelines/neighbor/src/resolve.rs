@@ -6,6 +6,7 @@ use crate::announce::Announcing;
 use crate::arp::Arp;
 use crate::errors::Errors;
 use crate::held::{Held, Queue};
+use crate::keep::Keeping;
 use crate::nd::{Message, NdOut};
 use crate::nud::{Event as NudEvent, Notice, Solicit, State, Step, Timing, Waiting};
 use crate::resolved::{Key, LinkId, Published, Reachability, Resolved, mix};
@@ -13,8 +14,9 @@ use crate::table::{Limits, Table};
 use causeway_core::classify::solicited_node;
 use causeway_core::{
     Counter, Counters, Ctx, DropReason, Duration, Egress, Event, Frame, FrameSource, IfId, Instant,
-    Interface, Interfaces, Packet, TokenBucket, Via,
+    Interface, Interfaces, Packet, Role, TokenBucket, Validation, Via,
 };
+use causeway_flowtable::Bindings;
 use causeway_wire::{MacAddr, ethernet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -37,7 +39,7 @@ pub enum Resolution {
 /// What is kept for each interface.
 #[derive(Debug, Clone)]
 pub(crate) struct PerLink {
-    link: LinkId,
+    pub(crate) link: LinkId,
     /// New resolutions of strangers.
     strangers: TokenBucket,
     /// New resolutions of addresses that were neighbours before.
@@ -72,6 +74,9 @@ pub struct Neighbors<F> {
     former: Vec<u32>,
     random: u64,
     pub(crate) announcing: Announcing,
+    /// Who leased which address, if that is known.
+    pub(crate) bindings: Option<Arc<Bindings>>,
+    pub(crate) keeping: Keeping,
 }
 
 impl<F: Frame> Neighbors<F> {
@@ -105,8 +110,17 @@ impl<F: Frame> Neighbors<F> {
             former: vec![0; FORMER],
             random: shared.hash(&Key::v4(LinkId::NONE, Ipv4Addr::from_bits(u32::from(worker)))) | 1,
             announcing: Announcing::default(),
+            bindings: None,
+            keeping: Keeping::default(),
             shared,
         })
+    }
+
+    /// Makes it known who leased which address: leased neighbours come before strangers, and on networks
+    /// that want leased sources nobody else is looked for or believed. Without bindings nobody is leased, and
+    /// no network wants that.
+    pub fn set_bindings(&mut self, bindings: Option<Arc<Bindings>>) {
+        self.bindings = bindings;
     }
 
     /// Where a packet goes that leaves through `egress`.
@@ -131,6 +145,9 @@ impl<F: Frame> Neighbors<F> {
                 self.shared.mark_used(self.shared.hash(&key));
             }
             return Resolution::Ready(p.mac);
+        }
+        if self.is_not_bound(interface, key.address()) {
+            return Resolution::Drop(DropReason::NextHopNotBound);
         }
         match self.shared.owner(&key) {
             own if own == self.worker => Resolution::Hold,
@@ -195,10 +212,14 @@ impl<F: Frame> Neighbors<F> {
             }
             let Some(slot) = self.table.due(ctx.now) else { break };
             let e = self.table.entry(slot);
-            let Some(state) = e.state else { continue };
-            let used = matches!(state, State::Stale { .. }) && self.shared.take_mark(e.hash);
-            let event = if used { NudEvent::Used } else { NudEvent::Timer };
-            let step = state.on(event, ctx.now, &self.timing());
+            let (Some(state), kept) = (e.state, e.kept) else { continue };
+            let event = match state {
+                State::Stale { .. } if kept => NudEvent::Verify,
+                State::Stale { .. } if self.shared.take_mark(e.hash) => NudEvent::Used,
+                _ => NudEvent::Timer,
+            };
+            let timing = self.timing_of(kept);
+            let step = state.on(event, ctx.now, &timing);
             if step.waiting == Waiting::Fail {
                 let mut queue = std::mem::replace(self.table.queue_mut(slot), Queue::EMPTY);
                 while let Some(packet) = self.held.pop(&mut queue) {
@@ -208,6 +229,7 @@ impl<F: Frame> Neighbors<F> {
             }
             self.apply(ctx, slot, step);
         }
+        self.look_for_kept(ctx);
         self.send_announcements(ctx);
     }
 
@@ -236,8 +258,13 @@ impl<F: Frame> Neighbors<F> {
             let old = self.links.iter().find(|l| l.link == link).cloned();
             old.unwrap_or_else(|| PerLink::new(&self.config, workers, link))
         });
-        self.links = links.collect();
+        let links: Vec<PerLink> = links.collect();
+        let same = links.iter().map(|l| l.link).eq(self.links.iter().map(|l| l.link));
+        self.links = links;
         self.table.set_interfaces(interfaces.count());
+        if same && self.forget_ours(interfaces, counters) {
+            return;
+        }
         for slot in 0..self.table.slots() {
             let e = self.table.entry(slot);
             if e.state.is_none() {
@@ -256,7 +283,49 @@ impl<F: Frame> Neighbors<F> {
         }
     }
 
-    /// Begins to look for a neighbour that is not in the table.
+    /// Forgets neighbours whose address is ours now, by looking at our addresses instead of at all
+    /// neighbours. False if that would be more work: nothing is done then.
+    fn forget_ours(&mut self, interfaces: &Interfaces, counters: &Counters) -> bool {
+        let proxies = interfaces.iter().flat_map(|(_, i)| &i.proxy4);
+        let many: u64 = proxies.map(|p| 1 << (32 - p.len())).sum();
+        if many > 4096 {
+            return false;
+        }
+        for (_, interface) in interfaces.iter() {
+            let link = LinkId::of(interface);
+            let proxies = interface.proxy4.iter().flat_map(crate::announce::addresses4);
+            for address in crate::announce::own_of(interface).chain(proxies) {
+                let key = Key::new(link, address);
+                if let Some(slot) = self.table.find(&key, self.shared.hash(&key)) {
+                    self.forget(counters, slot);
+                }
+            }
+        }
+        true
+    }
+
+    /// True for an address that has a lease: an address of its own, for a prefix is routed.
+    fn is_leased(&self, key: &Key) -> bool {
+        match (&self.bindings, key.address()) {
+            (Some(b), IpAddr::V6(a)) => b.lookup_exact(key.link().number(), a).is_some(),
+            _ => false,
+        }
+    }
+
+    /// True for an address that has no lease on a network that wants one. Link-local addresses need none:
+    /// a host has to have one before it can ask for a lease (RFC 7513).
+    #[inline]
+    fn is_not_bound(&self, interface: &Interface, address: IpAddr) -> bool {
+        let Some(bindings) = &self.bindings else { return false };
+        match address {
+            IpAddr::V6(a) if wants_leases(interface) && !a.is_unicast_link_local() => {
+                bindings.lookup_exact(interface.link(), a).is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// Begins to look for a neighbour that is not in the table, as its turn and the room for it allow.
     fn begin<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
@@ -269,27 +338,60 @@ impl<F: Frame> Neighbors<F> {
         if no_source || owns(interface, key.address()) {
             return Err(DropReason::NextHopUnreachable);
         }
-        // RFC 6583 7.1: addresses that were neighbours before come first. Strangers, which a scan
-        // consists of, leave them a quarter of the room and do not touch their rate.
-        let familiar = self.former[former_at(hash)] == former_tag(hash);
-        let of = |n: usize| if familiar { n } else { n - n / 4 };
-        if self.table.load(id).incomplete >= of(self.limits.incomplete_per_link)
-            || self.table.total().incomplete >= of(self.limits.incomplete)
-        {
-            return Err(DropReason::NextHopTableFull);
+        if self.is_not_bound(interface, key.address()) {
+            return Err(DropReason::NextHopNotBound);
         }
+        // RFC 6583 7.1: addresses that have a lease or were neighbours before come first. Strangers, which a
+        // scan consists of, leave them a quarter of the room and do not touch their rate.
+        let familiar = self.former[former_at(hash)] == former_tag(hash) || self.is_leased(&key);
+        let victim = self.room_to_look_for(id, familiar)?;
         let link = self.links.get_mut(usize::from(id.0)).ok_or(DropReason::NextHopUnreachable)?;
         let bucket = if familiar { &mut link.familiar } else { &mut link.strangers };
         if !bucket.take(ctx.now) {
             return Err(DropReason::NextHopTableFull);
         }
+        self.start(ctx, id, key, hash, familiar, victim)
+    }
+
+    /// Whether there is room to look for one more: in place of nobody, or of the stranger that is given.
+    pub(crate) fn room_to_look_for(&self, id: IfId, familiar: bool) -> Result<Option<u32>, DropReason> {
+        let of = |n: usize| if familiar { n } else { n - n / 4 };
+        let link = self.table.load(id).incomplete >= of(self.limits.incomplete_per_link);
+        let all = self.table.total().incomplete >= of(self.limits.incomplete);
+        let victim = match (link, all) {
+            (false, false) => return Ok(None),
+            (true, _) => self.table.oldest_stranger(id),
+            (false, true) => self.table.oldest_stranger_of_all(),
+        };
+        victim.filter(|_| familiar).map(Some).ok_or(DropReason::NextHopTableFull)
+    }
+
+    /// Looks for a neighbour from now on. `victim` is no longer looked for instead.
+    pub(crate) fn start<S: FrameSource<Frame = F>>(
+        &mut self,
+        ctx: &mut Ctx<'_, S>,
+        id: IfId,
+        key: Key,
+        hash: u64,
+        familiar: bool,
+        victim: Option<u32>,
+    ) -> Result<u32, DropReason> {
+        if let Some(victim) = victim {
+            self.drop_queue(ctx.counters, victim, DropReason::NextHopTableFull);
+            self.forget(ctx.counters, victim);
+        }
         if self.table.total().incomplete + self.table.failed() >= self.limits.incomplete {
             let oldest = self.table.oldest_failed().ok_or(DropReason::NextHopTableFull)?;
             self.forget(ctx.counters, oldest);
         }
-        let step = State::begin(ctx.now, &self.timing());
+        let kept = self.keeping.has(&key);
+        let step = State::begin(ctx.now, &self.timing_of(kept));
         let state = step.state.ok_or(DropReason::NextHopTableFull)?;
         let slot = self.table.insert(key, hash, id, state, ctx.now).ok_or(DropReason::NextHopTableFull)?;
+        if familiar {
+            self.table.set_familiar(slot);
+        }
+        self.table.set_kept(slot, kept);
         self.solicit(ctx, slot, step.solicit);
         Ok(slot)
     }
@@ -316,6 +418,9 @@ impl<F: Frame> Neighbors<F> {
         let e = self.table.entry(slot);
         let (key, id, old, proven, told) = (e.key, e.interface, e.state, e.proven, e.told);
         let address = key.address();
+        if e.kept {
+            self.kept_stepped(slot, &step);
+        }
         if step.notice == Notice::Unreachable {
             ctx.counters.add(Counter::NeighborsFailed, 1);
             ctx.events.push(Event::NeighborUnreachable { interface: id, address });
@@ -334,6 +439,9 @@ impl<F: Frame> Neighbors<F> {
             _ => true,
         };
         self.table.set(slot, new, proven || reachable, confirmed);
+        if self.table.entry(slot).kept && matches!(new, State::Stale { .. }) {
+            self.table.arm(slot, ctx.now);
+        }
         let published = room && self.publish(slot, old);
         if let Some(mac) = new.mac() {
             let moved = had_mac.is_some_and(|old| old != mac);
@@ -508,6 +616,7 @@ impl<F: Frame> Neighbors<F> {
         let drawn = base / 2 + (mix(self.random, base.max(1)) % base.max(1));
         Timing {
             reachable: Duration::from_micros(drawn),
+            search: c.retrans_time,
             retrans: c.retrans_time,
             delay: c.delay_first_probe,
             stale_check: c.stale_check,
@@ -516,6 +625,13 @@ impl<F: Frame> Neighbors<F> {
             multicast_tries: c.multicast_tries,
             unicast_tries: c.unicast_tries,
         }
+    }
+
+    /// The same; a neighbour that is kept is looked for at most once a second, because that goes on forever.
+    fn timing_of(&mut self, kept: bool) -> Timing {
+        let timing = self.timing();
+        let slow = timing.retrans.max(crate::keep::AGAIN);
+        if kept { Timing { search: slow, ..timing } } else { timing }
     }
 }
 
@@ -526,6 +642,11 @@ impl PerLink {
         let bucket = || TokenBucket::new(share(config.resolutions_rate_pps), share(config.resolutions_burst));
         Self { link, strangers: bucket(), familiar: bucket(), conflict: None }
     }
+}
+
+/// True for a network on which only leased addresses are believed.
+pub(crate) fn wants_leases(interface: &Interface) -> bool {
+    interface.role == Role::Tenant && interface.validation == Validation::Leased
 }
 
 enum Next {

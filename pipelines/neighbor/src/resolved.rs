@@ -28,7 +28,14 @@ impl LinkId {
     #[inline]
     #[must_use]
     pub fn of(interface: &Interface) -> Self {
-        Self(u32::from(interface.port) << 16 | u32::from(interface.vlan.unwrap_or(0)))
+        Self(interface.link())
+    }
+
+    /// Its number, as [`Interface::link`] gives it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
     }
 
     /// The interface on this link, if the plan has one.
@@ -114,6 +121,9 @@ impl Reachability {
     }
 }
 
+const NO: u64 = 0;
+const YES: u64 = 1;
+
 /// Seconds in one unit of the time of confirmation.
 const AGE_UNIT_SECS: u64 = 4;
 const AGE_BITS: u64 = 0x3fff;
@@ -170,6 +180,8 @@ pub struct Neighbor {
 #[derive(Debug)]
 pub struct Resolved {
     map: SeqMap,
+    /// Neighbours that are kept: [`YES`] or [`NO`], once that is known.
+    kept: SeqMap,
     marks: Box<[AtomicU64]>,
     seed: [u64; 3],
     workers: u16,
@@ -188,7 +200,8 @@ impl Resolved {
         let capacity = u32::try_from(each * usize::from(workers)).unwrap_or(u32::MAX);
         let bits = (capacity as usize * 4).next_power_of_two().max(64);
         let marks = (0..bits / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { map: SeqMap::new(capacity, map_seed), marks, seed, workers }
+        let kept = SeqMap::new(crate::keep::MOST, map_seed);
+        Self { map: SeqMap::new(capacity, map_seed), kept, marks, seed, workers }
     }
 
     /// How many workers share the neighbours.
@@ -271,6 +284,22 @@ impl Resolved {
     #[must_use]
     pub fn lookup(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
         self.get(&Key::new(link, address)).map(|p| p.mac)
+    }
+
+    /// Whether a neighbour that is [kept](crate::Neighbors::keep) can be reached: nothing until that is
+    /// known for the first time, or if it is not kept. May be called from any thread.
+    #[must_use]
+    pub fn reachable(&self, link: LinkId, address: IpAddr) -> Option<bool> {
+        self.kept.get(&Key::new(link, address).0).map(|reachable| reachable == YES)
+    }
+
+    pub(crate) fn set_reachable(&self, key: &Key, reachable: bool) {
+        // There is room for as many as are kept.
+        let _ = self.kept.insert(&key.0, if reachable { YES } else { NO });
+    }
+
+    pub(crate) fn forget_reachable(&self, key: &Key) {
+        let _ = self.kept.remove(&key.0);
     }
 
     /// Calls `f` with the neighbours found in `max` slots from `from` on (0 to begin with); gives where

@@ -5,7 +5,7 @@
 //!
 //! | class | who | gives way to |
 //! | --- | --- | --- |
-//! | incomplete | being looked for | nobody; bounded, so it never takes room of others |
+//! | incomplete | being looked for | a leased or former neighbour, if it is neither; bounded, so it never takes room of others |
 //! | failed | did not answer | a new incomplete one |
 //! | learned | made itself known, never confirmed | a newer learned one on the same link |
 //! | stale | was confirmed, not in use | another confirmed one |
@@ -79,6 +79,10 @@ pub(crate) struct Entry {
     pub(crate) proven: bool,
     /// Its link-layer address was told to siblings and control.
     pub(crate) told: bool,
+    /// It has a lease, or was a neighbour before: while it is looked for it gives way to nobody.
+    pub(crate) familiar: bool,
+    /// It is probed all the time.
+    pub(crate) kept: bool,
     /// When it was confirmed last, or made itself known.
     pub(crate) confirmed: Instant,
     pub(crate) queue: Queue,
@@ -150,15 +154,20 @@ const WHEEL_SHIFT: u32 = 13;
 
 const FREE: usize = 0;
 const FAILED: usize = 1;
-/// From here on, for each interface: its learned neighbours, and its stale ones.
+/// From here on, for each interface: its learned neighbours, its stale ones, and strangers being looked for.
 const BY_INTERFACE: usize = 2;
+const LISTS: usize = 3;
 
 fn learned_list(interface: IfId) -> usize {
-    BY_INTERFACE + usize::from(interface.0) * 2
+    BY_INTERFACE + usize::from(interface.0) * LISTS
 }
 
 fn stale_list(interface: IfId) -> usize {
     learned_list(interface) + 1
+}
+
+fn strangers_list(interface: IfId) -> usize {
+    learned_list(interface) + 2
 }
 
 /// How full one link is.
@@ -191,11 +200,13 @@ impl Table {
             state: None,
             proven: false,
             told: false,
+            familiar: false,
+            kept: false,
             confirmed: Instant::ZERO,
             queue: Queue::EMPTY,
             room: Room::Failed,
         };
-        let mut classes = Lists::new(BY_INTERFACE + interfaces * 2, slots);
+        let mut classes = Lists::new(BY_INTERFACE + interfaces * LISTS, slots);
         let count = u32::try_from(slots).unwrap_or(NIL - 1);
         (0..count).for_each(|slot| classes.push_back(FREE, slot));
         Self {
@@ -214,7 +225,7 @@ impl Table {
     pub(crate) fn set_interfaces(&mut self, interfaces: usize) {
         if self.loads.len() < interfaces {
             self.loads.resize(interfaces, Load::default());
-            self.classes.heads.resize(BY_INTERFACE + interfaces * 2, (NIL, NIL));
+            self.classes.heads.resize(BY_INTERFACE + interfaces * LISTS, (NIL, NIL));
         }
     }
 
@@ -228,6 +239,18 @@ impl Table {
 
     pub(crate) fn tell(&mut self, slot: u32) {
         self.entries[slot as usize].told = true;
+    }
+
+    /// A neighbour that gives way to nobody while it is looked for.
+    pub(crate) fn set_familiar(&mut self, slot: u32) {
+        self.entries[slot as usize].familiar = true;
+        if self.entry(slot).room == Room::Incomplete {
+            self.classes.remove(slot);
+        }
+    }
+
+    pub(crate) fn set_kept(&mut self, slot: u32, kept: bool) {
+        self.entries[slot as usize].kept = kept;
     }
 
     pub(crate) fn queue_mut(&mut self, slot: u32) -> &mut Queue {
@@ -274,6 +297,17 @@ impl Table {
         self.classes.first(stale_list(interface))
     }
 
+    /// The stranger of an interface that is looked for longest.
+    pub(crate) fn oldest_stranger(&self, interface: IfId) -> Option<u32> {
+        self.classes.first(strangers_list(interface))
+    }
+
+    /// The same, of the interface that looks for most. Looked for only when a limit of all was reached.
+    pub(crate) fn oldest_stranger_of_all(&self) -> Option<u32> {
+        let some = (0u16..).map(IfId).zip(&self.loads).filter(|(id, _)| self.oldest_stranger(*id).is_some());
+        self.oldest_stranger(some.max_by_key(|(_, l)| l.incomplete)?.0)
+    }
+
     /// The interface for which `load` gives most. Looked for only when a limit of all was reached.
     pub(crate) fn fullest(&self, load: impl Fn(&Load) -> usize) -> IfId {
         let most = (0u16..).zip(&self.loads).max_by_key(|(_, l)| load(l));
@@ -299,6 +333,8 @@ impl Table {
             state: Some(state),
             proven: false,
             told: false,
+            familiar: false,
+            kept: false,
             confirmed: now,
             queue: Queue::EMPTY,
             room,
@@ -389,6 +425,9 @@ impl Table {
             Room::Failed => self.classes.push_back(FAILED, slot),
             Room::Stale => self.classes.push_back(stale_list(interface), slot),
             Room::Learned => self.classes.push_back(learned_list(interface), slot),
+            Room::Incomplete if !self.entry(slot).familiar => {
+                self.classes.push_back(strangers_list(interface), slot);
+            }
             Room::Incomplete | Room::Active => {}
         }
     }

@@ -171,6 +171,100 @@ fn bcp38_a_tenant_sends_only_from_its_own_prefixes() {
 }
 
 #[test]
+fn bcp38_a_network_without_validation_sends_from_anywhere_but_from_us_and_the_nat64_prefix() {
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].validation = Validation::Off;
+    // Off is for tenant networks alone.
+    list[2].validation = Validation::Off;
+    let c = Classifier::new(
+        &Interfaces::new(list),
+        &[vec![], vec![]],
+        vec!["2001:db8:64:ff9b::/96".parse().unwrap()],
+        vec!["203.0.113.0/28".parse().unwrap()],
+    )
+    .with_native(vec!["2001:db8:64:ff9b::c633:6400/120".parse().unwrap()]);
+    let class = |port, src, dst| {
+        let frame = eth(GW, None, 0x86dd, &udp6(src, dst));
+        c.classify(port, HeapFrame::new(&frame)).map(|(class, _)| class)
+    };
+    for src in ["2001:db8:64::101", "2001:db8:65::101", "2001:db8:7::101", "2001:db8:64:ff9b::c633:640a"] {
+        assert_eq!(class(TENANT, src, "2001:db8:6::10"), Ok(Class::Forward6), "{src}");
+    }
+    assert_eq!(class(TENANT, "2001:db8:65::101", "2001:db8:64:ff9b::c633:650a"), Ok(Class::Nat64In));
+    let (spoofed, own) = (Err(DropReason::SpoofedSource), Err(DropReason::OwnSource));
+    assert_eq!(class(TENANT, "2001:db8:64:ff9b::c633:650a", "2001:db8:6::10"), spoofed);
+    assert_eq!(class(TENANT, "2001:db8:64::1", "2001:db8:6::10"), own);
+    assert_eq!(class(TENANT, "fe80::101", "2001:db8:6::10"), Err(DropReason::LinkLocalScope));
+    assert_eq!(class(UPLINK, "2001:db8:64::102", "2001:db8:64::101"), spoofed);
+    let four = eth(GW, None, 0x0800, &udp4("198.51.100.1", "203.0.113.1"));
+    assert_eq!(c.classify(TENANT, HeapFrame::new(&four)).map(|(class, _)| class), spoofed);
+}
+
+#[test]
+fn rfc9568_5_1_1_2_and_5_1_2_2_what_goes_to_the_groups_is_heard_or_dropped_and_never_forwarded() {
+    let six = MacAddr([0x33, 0x33, 0, 0, 0, 0x12]);
+    let four = MacAddr([1, 0, 0x5e, 0, 0, 0x12]);
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    for member in [false, true] {
+        let want = if member { Ok(Class::Local) } else { Err(DropReason::MulticastNotOurs) };
+        for i in &mut list {
+            i.groups6 = if member { vec!["ff02::12".parse().unwrap()] } else { vec![] };
+            i.groups4 = if member { vec!["224.0.0.18".parse().unwrap()] } else { vec![] };
+        }
+        let new = |list: &Vec<Interface>| {
+            Classifier::new(&Interfaces::new(list.clone()), &[vec![], vec![]], vec![], vec![])
+        };
+        for c in [new(&list), new(&list).standing_by()] {
+            let class = |dst, ethertype, l3: &[u8]| {
+                c.classify(UPLINK, HeapFrame::new(&eth(dst, None, ethertype, l3))).map(|(class, _)| class)
+            };
+            for hops in [1, 64, 255] {
+                let mut p = udp6("fe80::9", "ff02::12");
+                (p[6], p[7]) = (112, hops);
+                assert_eq!(class(six, 0x86dd, &p), want, "hop limit {hops}");
+                assert_eq!(class(GW, 0x86dd, &p), want, "to our own MAC address");
+            }
+            assert_eq!(class(four, 0x0800, &udp4("192.0.2.4", "224.0.0.18")), want);
+            assert_eq!(class(GW, 0x0800, &udp4("192.0.2.4", "224.0.0.18")), want);
+        }
+    }
+}
+
+// RFC 9568 6.1, and 8.3.1: what is for such an address goes nowhere.
+#[test]
+fn rfc9568_6_1_without_accept_mode_a_virtual_address_takes_neighbour_discovery_alone() {
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].no_accept = vec!["fe80::1".parse().unwrap(), "2001:db8:64::1".parse().unwrap()];
+    list[2].no_accept = vec!["192.0.2.2".parse().unwrap()];
+    let c = Classifier::new(&Interfaces::new(list), &[vec![], vec![]], vec![], vec![]);
+    let class = |port, ethertype, l3: &[u8]| {
+        c.classify(port, HeapFrame::new(&eth(GW, None, ethertype, l3))).map(|(class, _)| class)
+    };
+    let refused = Err(DropReason::VrrpNoAccept);
+    for dst in ["fe80::1", "2001:db8:64::1"] {
+        assert_eq!(class(TENANT, 0x86dd, &udp6("fe80::101", dst)), refused, "{dst}");
+        assert_eq!(class(TENANT, 0x86dd, &udp6("2001:db8:64::101", dst)), refused, "{dst}");
+        let mut icmp = udp6("fe80::101", dst);
+        icmp[6] = 58;
+        for (kind, want) in [(128, refused), (129, refused), (135, Ok(Class::Local)), (136, Ok(Class::Local))]
+        {
+            icmp[40] = kind;
+            assert_eq!(class(TENANT, 0x86dd, &icmp), want, "type {kind} to {dst}");
+        }
+        // A later fragment begins with whatever it likes.
+        let mut fragment = icmp.clone();
+        fragment[4..6].copy_from_slice(&16u16.to_be_bytes());
+        fragment[6] = 44;
+        fragment.splice(40..40, [58, 0, 0, 8, 0, 0, 0, 1]);
+        assert_eq!(class(TENANT, 0x86dd, &fragment), refused);
+    }
+    // The uplink's own IPv6 address is no virtual one.
+    assert_eq!(class(UPLINK, 0x86dd, &udp6("2001:db8:6::10", "2001:db8:ffff::2")), Ok(Class::Local));
+    assert_eq!(class(UPLINK, 0x0800, &udp4("198.51.100.10", "192.0.2.2")), refused);
+    assert_eq!(class(UPLINK, 0x0806, &[0; 28]), Ok(Class::Local));
+}
+
+#[test]
 fn rfc3704_2_2_the_internet_does_not_send_from_inside_prefixes() {
     let from = |src| class_of(UPLINK, &eth(GW, None, 0x86dd, &udp6(src, "2001:db8:64::101")));
     assert_eq!(from("2001:db8:65::101"), Ok(Class::Forward6));

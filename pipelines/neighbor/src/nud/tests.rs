@@ -6,6 +6,7 @@ const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
 
 const T: Timing = Timing {
     reachable: Duration::from_secs(30),
+    search: Duration::from_secs(1),
     retrans: Duration::from_secs(1),
     delay: Duration::from_secs(5),
     stale_check: Duration::from_secs(2),
@@ -71,22 +72,23 @@ fn rfc4861_c_every_state_and_every_event() {
         (answer(Some(B), false, true), due),
         (answer(Some(B), true, false), due),
         (answer(Some(B), true, true), due),
+        (Event::Verify, t0),
     ];
     let old = Instant::from_micros(1);
     #[rustfmt::skip]
-    let rows: [(State, [&str; 15]); 9] = [
-        //                                            used early due     heard: A     B         no address: S=0 S=1  A: -    O        S        SO       B: -      O         S         SO
-        (State::Incomplete { sent: 1, next: due },   ["I", "I", "I+m",    "S+w!r", "S'+w!r", "I", "I", "S+w!r", "S+w!r", "R+w!r", "R+w!r", "S'+w!r", "S'+w!r", "R'+w!r", "R'+w!r"]),
-        (State::Incomplete { sent: 3, next: due },   ["I", "I", "F+f!u",  "S+w!r", "S'+w!r", "I", "I", "S+w!r", "S+w!r", "R+w!r", "R+w!r", "S'+w!r", "S'+w!r", "R'+w!r", "R'+w!r"]),
-        (State::Failed { until: due },               ["F", "F", ".",      "S+w!r", "S'+w!r", "F", "F", "S+w!r", "S+w!r", "R+w!r", "R+w!r", "S'+w!r", "S'+w!r", "R'+w!r", "R'+w!r"]),
-        (State::Reachable { mac: A, until: due },    ["R", "R", "S",      "R",     "S'!r",   "R", "R", "R",     "R",     "R",     "R",     "S",      "S'!r",   "S",      "R'!r"]),
+    let rows: [(State, [&str; 16]); 9] = [
+        //                                            used early due     heard: A     B         no address: S=0 S=1  A: -    O        S        SO       B: -      O         S         SO        verify
+        (State::Incomplete { sent: 1, next: due },   ["I", "I", "I+m",    "S+w!r", "S'+w!r", "I", "I", "S+w!r", "S+w!r", "R+w!r", "R+w!r", "S'+w!r", "S'+w!r", "R'+w!r", "R'+w!r", "I"]),
+        (State::Incomplete { sent: 3, next: due },   ["I", "I", "F+f!u",  "S+w!r", "S'+w!r", "I", "I", "S+w!r", "S+w!r", "R+w!r", "R+w!r", "S'+w!r", "S'+w!r", "R'+w!r", "R'+w!r", "I"]),
+        (State::Failed { until: due },               ["F", "F", ".",      "S+w!r", "S'+w!r", "F", "F", "S+w!r", "S+w!r", "R+w!r", "R+w!r", "S'+w!r", "S'+w!r", "R'+w!r", "R'+w!r", "F"]),
+        (State::Reachable { mac: A, until: due },    ["R", "R", "S",      "R",     "S'!r",   "R", "R", "R",     "R",     "R",     "R",     "S",      "S'!r",   "S",      "R'!r", "R"]),
         (State::Stale { mac: A, since: t0, check: due },
-                                                     ["D", "S", "S",      "S",     "S'!r",   "S", "R", "S",     "S",     "R",     "R",     "S",      "S'!r",   "S",      "R'!r"]),
+                                                     ["D", "S", "S",      "S",     "S'!r",   "S", "R", "S",     "S",     "R",     "R",     "S",      "S'!r",   "S",      "R'!r", "P+u"]),
         (State::Stale { mac: A, since: old, check: due },
-                                                     ["D", "S", ".",      "S",     "S'!r",   "S", "R", "S",     "S",     "R",     "R",     "S",      "S'!r",   "S",      "R'!r"]),
-        (State::Delay { mac: A, until: due },        ["D", "D", "P+u",    "D",     "S'!r",   "D", "R", "D",     "D",     "R",     "R",     "D",      "S'!r",   "D",      "R'!r"]),
-        (State::Probe { mac: A, sent: 1, next: due },["P", "P", "P+u",    "P",     "S'!r",   "P", "R", "P",     "P",     "R",     "R",     "P",      "S'!r",   "P",      "R'!r"]),
-        (State::Probe { mac: A, sent: 3, next: due },["P", "P", ".!u",    "P",     "S'!r",   "P", "R", "P",     "P",     "R",     "R",     "P",      "S'!r",   "P",      "R'!r"]),
+                                                     ["D", "S", ".",      "S",     "S'!r",   "S", "R", "S",     "S",     "R",     "R",     "S",      "S'!r",   "S",      "R'!r", "P+u"]),
+        (State::Delay { mac: A, until: due },        ["D", "D", "P+u",    "D",     "S'!r",   "D", "R", "D",     "D",     "R",     "R",     "D",      "S'!r",   "D",      "R'!r", "P+u"]),
+        (State::Probe { mac: A, sent: 1, next: due },["P", "P", "P+u",    "P",     "S'!r",   "P", "R", "P",     "P",     "R",     "R",     "P",      "S'!r",   "P",      "R'!r", "P"]),
+        (State::Probe { mac: A, sent: 3, next: due },["P", "P", ".!u",    "P",     "S'!r",   "P", "R", "P",     "P",     "R",     "R",     "P",      "S'!r",   "P",      "R'!r", "P"]),
     ];
     for (state, want) in rows {
         for ((event, now), want) in events.into_iter().zip(want) {
@@ -119,6 +121,7 @@ fn event() -> impl Strategy<Value = Event> {
     let mac = || prop_oneof![Just(A), Just(B)];
     prop_oneof![
         1 => Just(Event::Used),
+        1 => Just(Event::Verify),
         3 => Just(Event::Timer),
         1 => mac().prop_map(|mac| Event::Heard { mac }),
         2 => (proptest::option::of(mac()), any::<bool>(), any::<bool>())
