@@ -17,15 +17,15 @@
 use super::book::Entry;
 use super::places::reserved_iid;
 use super::pool::Pool;
-use super::{Client, Disk, Engine, Way};
-use crate::lease::{Identity, Kind, State};
+use super::{Client, Engine, Grant, Way};
+use crate::lease::{Identity, Kind, State, UnixSeconds};
 use crate::message::{Ask, Ia};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 
 /// Ended leases that are looked at before there is none to take.
-const TRIES: usize = 64;
+const TRIES: usize = 256;
 
 /// What is chosen for.
 pub(super) struct Wish<'a> {
@@ -95,19 +95,41 @@ impl Engine {
         if let Some(e) = over().find(liked).or_else(|| over().next()) {
             return Some(element(e));
         }
-        if wish.way.disk == Disk::ReadOnly {
+        if matches!(wish.way.grant, Grant::Known | Grant::ReadOnly) {
             return None;
         }
         self.shown(client, wish).or_else(|| self.unused(client, wish)).or_else(|| self.ended(client, wish))
     }
 
-    /// True if a lease of the client's own may still be given to it without the disk.
+    fn rests_until(&self, e: &Entry) -> UnixSeconds {
+        e.valid_until.saturating_add(self.book.places.config.hold.as_secs())
+    }
+
+    /// True if a lease of the client's own may still be given to it, although others may exist that are not
+    /// known here.
     fn still(&self, e: &Entry, wish: &Wish<'_>) -> bool {
-        wish.way.disk == Disk::Writable
-            || wish
-                .claim
-                .is_some_and(|n| self.book.places.reserved(n, e.kind).contains(&(e.address, e.length)))
-            || e.valid_until.saturating_add(self.book.places.config.hold.as_secs()) > wish.way.now
+        let reserved = || {
+            wish.claim.is_some_and(|n| self.book.places.reserved(n, e.kind).contains(&(e.address, e.length)))
+        };
+        // What its holder ended may be somebody else's at once; what ran out, not before it rested.
+        let lasts = (e.state != State::Free || e.preferred_until != 0) && self.rests_until(e) > wish.way.now;
+        match wish.way.grant {
+            Grant::All => true,
+            Grant::Share { .. } => lasts || reserved() || self.in_share(wish, e.address, e.length),
+            Grant::Known | Grant::ReadOnly => lasts || reserved(),
+        }
+    }
+
+    /// True if a new lease of an element of a pool may be given here.
+    fn in_share(&self, wish: &Wish<'_>, address: Ipv6Addr, length: u8) -> bool {
+        match wish.way.grant {
+            Grant::All => true,
+            Grant::Share { odd, .. } => {
+                let pool = self.book.pool_of(wish.kind, address, length).map(|at| self.book.pool(at));
+                pool.and_then(|p| p.number(address, length)).is_some_and(|n| (n % 2 == 1) == odd)
+            }
+            Grant::Known | Grant::ReadOnly => false,
+        }
     }
 
     /// True if an address or prefix with a lease may be given to the client as one of a pool.
@@ -129,7 +151,7 @@ impl Engine {
         }
         let message = &client.request.received.message;
         let Some(e) = self.book.get(wish.kind, address) else {
-            return wish.way.disk == Disk::Writable;
+            return wish.way.grant != Grant::ReadOnly;
         };
         match e.state {
             State::Declined => false,
@@ -138,7 +160,7 @@ impl Engine {
             // another association of the same DUID, when the server begins anew and no longer speaks of it.
             State::Active
                 if e.identity == client.identity
-                    && (client.is_server_of(e) || wish.way.disk == Disk::Writable) =>
+                    && (client.is_server_of(e) || wish.way.grant != Grant::ReadOnly) =>
             {
                 let begins = matches!(message.ask, Ask::Solicit | Ask::Request);
                 *e.duid != *client.duid
@@ -151,10 +173,17 @@ impl Engine {
     /// True if nobody can believe any more that a lease is its own: it rested, or its holder ended it. What
     /// ran out may have been extended into the rest while the disk was away.
     fn is_over(&self, e: &Entry, wish: &Wish<'_>) -> bool {
-        let rested = e.valid_until.saturating_add(self.book.places.config.hold.as_secs());
-        e.state == State::Free
-            && wish.way.disk == Disk::Writable
-            && (e.preferred_until == 0 || rested <= wish.way.now)
+        let over = match wish.way.grant {
+            Grant::All => e.preferred_until == 0 || self.rests_until(e) <= wish.way.now,
+            Grant::Share { parted, .. } => self.had_rested(e, parted) && self.rests_until(e) <= wish.way.now,
+            Grant::Known | Grant::ReadOnly => false,
+        };
+        e.state == State::Free && over
+    }
+
+    /// True if a lease had rested well before `parted`, whatever clocks differ.
+    fn had_rested(&self, e: &Entry, parted: UnixSeconds) -> bool {
+        self.rests_until(e).max(e.valid_until.saturating_add(60)) < parted
     }
 
     /// True if the client may have one lease more.
@@ -171,6 +200,7 @@ impl Engine {
     /// True if an element without a lease may be given.
     fn fits(&self, wish: &Wish<'_>, address: Ipv6Addr, length: u8) -> bool {
         !wish.is_taken(address)
+            && self.in_share(wish, address, length)
             && self.book.get(wish.kind, address).is_none()
             && !self.book.places.blocked(wish.kind, address, length, wish.claim)
             && match wish.kind {
@@ -209,9 +239,15 @@ impl Engine {
 
     /// True if a lease of somebody else's ended long enough ago.
     fn has_rested(&self, client: &Client<'_>, wish: &Wish<'_>, e: &Entry) -> bool {
+        let rested = match wish.way.grant {
+            Grant::Share { parted, .. } => self.had_rested(e, parted),
+            _ => true,
+        };
         e.state == State::Free
             && !wish.is_taken(e.address)
-            && e.valid_until.saturating_add(self.book.places.config.hold.as_secs()) <= wish.way.now
+            && rested
+            && self.rests_until(e) <= wish.way.now
+            && self.in_share(wish, e.address, e.length)
             && self.may_be_given(client, wish, e)
     }
 

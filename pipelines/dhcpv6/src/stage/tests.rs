@@ -1,7 +1,7 @@
 //! Packets in, requests and counters out; answers in, packets out.
 
 use super::*;
-use crate::engine::Disk;
+use crate::engine::Grant;
 use crate::lease::UnixSeconds;
 use crate::testing::{Host, Server, T0, a, config, host, ia_na, octets, raw, relayed, wants};
 use causeway_core::{Duration, HeapFrame};
@@ -42,7 +42,7 @@ impl Lab {
     /// Takes what is on the ring through the engine and back.
     fn serve(&mut self) {
         while let Some(request) = self.ring.pop() {
-            let answer = self.server.engine.handle(&request, self.server.now, Disk::Writable).answer;
+            let answer = self.server.engine.handle(&request, self.server.now, Grant::All).answer;
             self.stage.answer(&mut self.rig.ctx(), answer.expect("always"));
         }
     }
@@ -262,7 +262,7 @@ fn no_frame_and_no_route_are_counted() {
     let h = host(1);
     let now: UnixSeconds = T0;
     let mut answer =
-        |request: &Request| lab.server.engine.handle(request, now, Disk::Writable).answer.expect("always");
+        |request: &Request| lab.server.engine.handle(request, now, Grant::All).answer.expect("always");
     let direct = answer(&h.request(M::Request, &[ia_na(1, &[])]));
     let mut lost = (*direct).clone();
     lost.destination = a("ff0e::1");

@@ -16,7 +16,7 @@ enum Step {
     Ask { host: u8, duid: u8, kind: Ask, iaids: Vec<u8>, hint: u8, fails: bool, prefixes: bool },
     Pass(u32),
     Expire(u8),
-    Disk(bool),
+    Grant(u8),
     Reload(u8),
     Restart,
     Withdraw(u8),
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..2000).prop_map(Step::Pass),
         1 => (2000u32..60_000).prop_map(Step::Pass),
         4 => (1u8..20).prop_map(Step::Expire),
-        1 => any::<bool>().prop_map(Step::Disk),
+        1 => (0u8..6).prop_map(Step::Grant),
         1 => (0u8..3).prop_map(Step::Reload),
         1 => Just(Step::Restart),
         1 => (0u8..16).prop_map(Step::Withdraw),
@@ -81,7 +81,7 @@ struct World {
     engine: Engine,
     twin: Engine,
     now: UnixSeconds,
-    disk: Disk,
+    grant: Grant,
     kept: HashMap<Key, Lease>,
     beliefs: HashMap<Key, Belief>,
     quarantine: HashMap<Key, UnixSeconds>,
@@ -96,7 +96,7 @@ impl World {
             engine: engine(),
             twin: engine(),
             now: T0,
-            disk: Disk::Writable,
+            grant: Grant::All,
             kept: HashMap::new(),
             beliefs: HashMap::new(),
             quarantine: HashMap::new(),
@@ -130,13 +130,22 @@ impl World {
             Step::Pass(seconds) => self.now += u64::from(*seconds),
             Step::Expire(most) => {
                 // Without the disk nothing can be expired.
-                if self.disk == Disk::Writable {
+                if self.grant != Grant::ReadOnly {
                     let changes = self.engine.expire(self.now, usize::from(*most));
                     assert_eq!(changes, self.twin.expire(self.now, usize::from(*most)));
                     self.keep(&changes);
                 }
             }
-            Step::Disk(works) => self.disk = if *works { Disk::Writable } else { Disk::ReadOnly },
+            Step::Grant(n) => {
+                let share = |odd| Grant::Share { odd, parted: self.now };
+                self.grant = match n {
+                    0 => Grant::ReadOnly,
+                    1 => Grant::Known,
+                    2 => share(false),
+                    3 => share(true),
+                    _ => Grant::All,
+                };
+            }
             Step::Reload(n) => {
                 self.config = Arc::new(variant(*n, rapid));
                 let changes = self.engine.reconfigure(Arc::clone(&self.config), self.now);
@@ -150,7 +159,7 @@ impl World {
             Step::Withdraw(n) => {
                 let address = a("2001:db8:64::1000").to_bits() + u128::from(*n);
                 let key = (Kind::Address, Ipv6Addr::from_bits(address));
-                if self.disk == Disk::Writable {
+                if self.grant != Grant::ReadOnly {
                     let change = self.engine.withdraw(key.0, key.1, self.now);
                     assert_eq!(change, self.twin.withdraw(key.0, key.1, self.now));
                     // The administrator answers for its consequences.
@@ -225,14 +234,14 @@ impl World {
         } else {
             request(h.mac, &message)
         };
-        let (mut outcome, mut disk) = (self.engine.handle(&r, self.now, self.disk), self.disk);
+        let (mut outcome, mut grant) = (self.engine.handle(&r, self.now, self.grant), self.grant);
         if fails && !outcome.changes.is_empty() {
             self.engine.undo(&outcome.changes);
-            disk = Disk::ReadOnly;
-            outcome = self.engine.handle(&r, self.now, disk);
+            grant = Grant::ReadOnly;
+            outcome = self.engine.handle(&r, self.now, grant);
         }
-        assert_eq!(self.twin.handle(&r, self.now, disk), outcome);
-        if disk == Disk::ReadOnly {
+        assert_eq!(self.twin.handle(&r, self.now, grant), outcome);
+        if grant == Grant::ReadOnly {
             assert_eq!(outcome.changes, []);
         }
         // A client that gives back has stopped using it.
@@ -257,7 +266,7 @@ impl World {
         assert!(seen.ias.iter().all(|ia| !ia.leases.is_empty() || ia.status.is_some()), "{seen:?}");
         for ia in &seen.ias {
             for (text, preferred, valid) in &ia.leases {
-                self.told(who, ia.iaid, lease_kind, text, (*preferred, *valid), seen.kind == M::Reply, disk);
+                self.told(who, ia.iaid, lease_kind, text, (*preferred, *valid), seen.kind == M::Reply, grant);
             }
         }
     }
@@ -271,7 +280,7 @@ impl World {
         text: &str,
         (preferred, valid): (u32, u32),
         reply: bool,
-        disk: Disk,
+        grant: Grant,
     ) {
         assert!(preferred <= valid);
         let address = a(text.split('/').next().expect("an address"));
@@ -293,12 +302,12 @@ impl World {
         }
         let kept = &self.kept[&key];
         let mut until = self.now + u64::from(valid);
-        let rest = if disk == Disk::ReadOnly { 3600 } else { 0 };
+        let rest = if grant == Grant::ReadOnly { 3600 } else { 0 };
         let reserved = self.config.links[0]
             .reservations
             .iter()
             .any(|r| r.addresses.contains(&address) && r.mac == Some(mac(who.0)));
-        if disk == Disk::ReadOnly && reserved {
+        if grant == Grant::ReadOnly && reserved {
             // A promise that rests on the reservation alone.
             until = until.min(kept.valid_until + rest);
         }
