@@ -75,9 +75,9 @@ listed! {
         Ip4NotOurs = "ip4-not-ours",
         /// The source address is not one that the network may send from (BCP 38).
         SpoofedSource = "spoofed-source",
-        /// The source address is bound to nobody, on a network that wants leased sources (RFC 7039 3).
+        /// The source address is bound to nobody, on a network that wants leased sources (RFC 7039).
         SourceNotBound = "source-not-bound",
-        /// The source address is bound to another link-layer address (RFC 7039 3).
+        /// The source address is bound to another link-layer address (RFC 7039).
         SourceOtherMac = "source-other-mac",
         /// The source is an address of the gateway itself.
         OwnSource = "own-source",
@@ -104,12 +104,44 @@ listed! {
         /// ND for an address that is not ours, or an answer that nobody asked for.
         NdNotOurs = "nd-not-ours",
         /// ND that claims an address which is bound to another station, or, on a network that wants leased sources,
-        /// to nobody (RFC 7513 9).
+        /// to nobody (RFC 7513).
         NdNotBound = "nd-not-bound",
         /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
         NdIgnored = "nd-ignored",
+        /// A Router Advertisement of somebody else on a tenant network (RFC 6104): never believed.
+        RogueRa = "rogue-ra",
         /// For an address or a service of a virtual router whose active router is another gateway (RFC 9568 6.4.2).
         VrrpNotActive = "vrrp-not-active",
+        /// VRRP with a hop limit or TTL other than 255, that is, from off the link (RFC 9568 7.1).
+        VrrpHopLimit = "vrrp-hop-limit",
+        /// VRRP behind IPv4 options, or behind IPv6 extension headers such as authentication (RFC 9568 5.1).
+        VrrpExtension = "vrrp-extension",
+        /// VRRP to an address that is not its group (RFC 9568 5.1.1.2, 5.1.2.2).
+        VrrpDestination = "vrrp-destination",
+        /// VRRP over IPv6 from an address that is not link-local (RFC 9568 5.1.2.1).
+        VrrpSource = "vrrp-source",
+        /// VRRP of version 2 (RFC 3768), which Causeway does not speak.
+        VrrpVersion2 = "vrrp-version2",
+        /// VRRP of a version that is neither 3 nor 2.
+        VrrpVersion = "vrrp-version",
+        /// VRRP of a type other than 1 (RFC 9568 5.2.2).
+        VrrpType = "vrrp-type",
+        /// VRRP that is shorter or longer than its count of addresses says (RFC 9568 7.1).
+        VrrpLength = "vrrp-length",
+        /// VRRP with a wrong checksum (RFC 9568 5.2.8).
+        VrrpChecksum = "vrrp-checksum",
+        /// VRRP of a virtual router that is not configured on the network (RFC 9568 7.1).
+        VrrpUnknownVrid = "vrrp-unknown-vrid",
+        /// VRRP of a virtual router of ours, without an address (RFC 9568 5.2.5).
+        VrrpNoAddress = "vrrp-no-address",
+        /// VRRP of a virtual router of ours, with an interval of zero (RFC 9568 7.1).
+        VrrpZeroInterval = "vrrp-zero-interval",
+        /// VRRP of a virtual router of ours whose first IPv6 address is not link-local (RFC 9568 5.2.9).
+        VrrpFirstAddress = "vrrp-first-address",
+        /// VRRP with a VRID of ours, and addresses that are another virtual router's (RFC 9568 7.1).
+        VrrpAddresses = "vrrp-addresses",
+        /// For an address of a virtual router that does not accept packets (RFC 9568 6.1, `Accept_Mode`).
+        VrrpNoAccept = "vrrp-no-accept",
         /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
         Dhcp6NoLink = "dhcp6-no-link",
         /// DHCPv6: a UDP header that contradicts the packet, or a source port of zero.
@@ -162,8 +194,6 @@ listed! {
         Dhcp6NothingToConfirm = "dhcp6-nothing-to-confirm",
         /// DHCPv6: the answer is longer than the link carries.
         Dhcp6AnswerTooLong = "dhcp6-answer-too-long",
-        /// For an address of a virtual router that does not accept packets (RFC 9568 6.1, `Accept_Mode`).
-        VrrpNoAccept = "vrrp-no-accept",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -334,6 +364,18 @@ listed! {
         NsSent = "ns-sent",
         /// Neighbor Advertisements sent that nobody asked for (announcements and defences).
         NaSent = "na-sent",
+        /// Valid Router Solicitations received where the gateway advertises.
+        RsReceived = "rs-received",
+        /// Router Solicitations to be answered by an advertisement to all nodes.
+        RaSolicited = "ra-solicited",
+        /// Router Advertisements sent to all nodes.
+        RaSent = "ra-sent",
+        /// Router Advertisements sent to one host, which asked or got a lease.
+        RaUnicast = "ra-unicast",
+        /// Router Advertisements not sent to one host because of their rate limit.
+        RaLimited = "ra-limited",
+        /// Addresses that were not announced when the virtual routers became active, because there are too many.
+        AnnouncementsLeftOut = "announcements-left-out",
         /// DHCPv6 messages handed to control.
         Dhcp6Asked = "dhcp6-asked",
         /// DHCPv6 messages answered.
@@ -346,10 +388,26 @@ listed! {
         Dhcp6Declined = "dhcp6-declined",
         /// DHCPv6 answers that left out options for which there was no room.
         Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
-        /// Addresses that were not announced when the virtual routers became active, because there are too many.
-        AnnouncementsLeftOut = "announcements-left-out",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
+        /// VRRP advertisements sent.
+        VrrpAdvertsSent = "vrrp-adverts-sent",
+        /// VRRP advertisements of our virtual routers received and believed to be theirs.
+        VrrpAdvertsReceived = "vrrp-adverts-received",
+        /// VRRP advertisements sent with priority 0: we stopped being active (RFC 9568 5.2.4).
+        VrrpPriorityZeroSent = "vrrp-priority-zero-sent",
+        /// VRRP advertisements received with priority 0: another gateway stopped being active.
+        VrrpPriorityZeroReceived = "vrrp-priority-zero-received",
+        /// VRRP advertisements received whose interval is not ours (RFC 9568 7.1); while we are backup, theirs counts.
+        VrrpIntervalDiffers = "vrrp-interval-differs",
+        /// VRRP advertisements received that have some more or fewer addresses than ours (RFC 9568 7.1).
+        VrrpAddressesDiffer = "vrrp-addresses-differ",
+        /// Answers to advertisements of routers that should be backup, not sent because of their rate limit.
+        VrrpAnswersLimited = "vrrp-answers-limited",
+        /// How often the virtual routers became active.
+        VrrpBecameActive = "vrrp-became-active",
+        /// How often the virtual routers stopped being active.
+        VrrpBecameBackup = "vrrp-became-backup",
         /// Neighbours resolved.
         NeighborsResolved = "neighbors-resolved",
         /// Neighbours that did not answer.

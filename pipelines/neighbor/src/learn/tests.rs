@@ -149,7 +149,7 @@ fn rfc6583_7_1_room_of_all_networks_together_is_taken_from_the_strangers_of_the_
 }
 
 #[test]
-fn rfc7513_9_who_claims_what_another_one_leased_is_refused_and_teaches_nothing() {
+fn rfc7513_who_claims_what_another_one_leased_is_refused_and_teaches_nothing() {
     let refused = Verdict::Drop(DropReason::NdNotBound);
     let ns = |src: &str, mac| ip6(src, "ff02::1:ff00:1").ns(GW, Some(mac));
     let na = |src: &str, target: &str, mac| ip6(src, "ff02::1").na(target, false, false, true, Some(mac));
@@ -176,7 +176,7 @@ fn rfc7513_9_who_claims_what_another_one_leased_is_refused_and_teaches_nothing()
 }
 
 #[test]
-fn rfc7513_9_a_host_says_what_it_likes_of_its_own_lease_and_of_link_local_addresses() {
+fn rfc7513_a_host_says_what_it_likes_of_its_own_lease_and_of_link_local_addresses() {
     let (mut g, b) = gate(Config::default(), Validation::Leased);
     let asked = g.local_from(mac(1), "tenant0", &ip6(VM1, "ff02::1:ff00:1").ns(GW, Some(mac(1))));
     assert!(matches!(asked.0, Verdict::Forward { .. }));
