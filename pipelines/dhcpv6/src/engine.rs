@@ -58,40 +58,6 @@ pub enum Grant {
     /// even if this process forgets; who has a reservation is told the whole lifetime. Others are told that
     /// there is nothing.
     ReadOnly,
-    /// They can, but another gateway gives out what is new: leases in use are kept and reservations given.
-    Known,
-    /// They can, but another gateway that cannot be asked may give out the other half.
-    Share {
-        /// Which half is ours: of each two neighbouring addresses or prefixes the odd or the even one.
-        odd: bool,
-        /// When both gateways last knew the same. What ended not long before that, or after it, is only given
-        /// to who had it: the other may still count it as in use.
-        parted: UnixSeconds,
-    },
-}
-
-/// What clocks of two gateways may differ by, seconds, where the rest after a lease is shorter.
-const CLOCKS_DIFFER: u64 = 60;
-
-impl Disk {
-    /// Whether changes are made at all.
-    const fn writes(self) -> bool {
-        !matches!(self, Self::ReadOnly)
-    }
-
-    /// Whether an address or prefix may be given to somebody who does not have it, as far as that depends on
-    /// the other gateway. `ended`: when its last lease did, if it had one.
-    fn new_allowed(self, address: Ipv6Addr, length: u8, ended: Option<UnixSeconds>, hold: u64) -> bool {
-        match self {
-            Self::Writable => true,
-            Self::ReadOnly | Self::Known => false,
-            Self::Share { odd, parted } => {
-                let number = address.to_bits().checked_shr(128 - u32::from(length)).unwrap_or(0);
-                let rest = hold.max(CLOCKS_DIFFER);
-                (number & 1 == 1) == odd && ended.is_none_or(|e| e.saturating_add(rest) < parted)
-            }
-        }
-    }
 }
 
 /// What came of a request.

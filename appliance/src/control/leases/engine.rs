@@ -1,23 +1,12 @@
 //! The DHCPv6 server and the workers' bindings, as the lease thread wants them.
 
-use super::{Grant, Handled, LeaseSink, Leasing};
+use super::{Handled, LeaseSink, Leasing};
 use causeway_core::Prefix6;
-use causeway_dhcpv6::{Answer, Change, Config, Disk, Engine, Lease, LeaseEvent, Request, UnixSeconds};
+use causeway_dhcpv6::{Answer, Change, Config, Engine, Grant, Lease, Request, UnixSeconds};
 use causeway_flowtable::Bindings;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-
-impl From<Grant> for Disk {
-    fn from(grant: Grant) -> Self {
-        match grant {
-            Grant::All => Self::Writable,
-            Grant::Share { odd, parted } => Self::Share { odd, parted },
-            Grant::Known => Self::Known,
-            Grant::ReadOnly => Self::ReadOnly,
-        }
-    }
-}
 
 impl Leasing for Engine {
     type Config = Config;
@@ -37,7 +26,7 @@ impl Leasing for Engine {
     }
 
     fn handle(&mut self, request: &Request, now: UnixSeconds, grant: Grant) -> Handled<Answer> {
-        let outcome = Self::handle(self, request, now, grant.into());
+        let outcome = Self::handle(self, request, now, grant);
         Handled { answer: outcome.answer, changes: outcome.changes }
     }
 
@@ -46,8 +35,7 @@ impl Leasing for Engine {
     }
 
     fn adopt(&mut self, lease: Lease) {
-        let at = lease.since;
-        Self::adopt(self, &Change { at, event: LeaseEvent::Given, after: lease, before: None });
+        Self::adopt(self, &lease);
     }
 
     fn expire(&mut self, now: UnixSeconds, most: usize) -> Vec<Change> {

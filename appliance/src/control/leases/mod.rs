@@ -20,11 +20,11 @@ pub use engine::LeasedSources;
 pub use handle::{DiskReport, LeaseControl, LeaseStatus, PeerReport, ReleaseError};
 pub use history::Attribution;
 pub use store::{Counts, Incorporated, LeaseQuery, Missed, NodeId, Reader, Record, Store, StoreError};
+pub use sync::Standing;
 pub use sync::link::LinkError;
-pub use sync::{Grant, Standing};
 pub use thread::{Handled, Leases, Opened, Rings, Spec, StartError, open, time_of_day};
 
-use causeway_dhcpv6::{Change, Lease, UnixSeconds};
+use causeway_dhcpv6::{Change, Grant, Lease, UnixSeconds};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,8 +1,7 @@
 //! A small lease server, and what tests build leases and pairs from.
 
-use super::sync::Grant;
 use super::{Handled, Leasing};
-use causeway_dhcpv6::{Change, Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
+use causeway_dhcpv6::{Change, Grant, Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use causeway_wire::MacAddr;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;

@@ -23,26 +23,8 @@
 //! delays; `alone_after` is only there so that a short interruption
 //! does not spend addresses of one half.
 
-use causeway_dhcpv6::UnixSeconds;
+use causeway_dhcpv6::{Grant, UnixSeconds};
 use std::time::{Duration, Instant};
-
-/// What may be given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grant {
-    /// Anything.
-    All,
-    /// New leases from one half of each pool, and only of what both gateways know to be free.
-    Share {
-        /// Of each pair of neighbouring addresses or prefixes the one with the odd number.
-        odd: bool,
-        /// Leases that ended at this time or later are not given to others.
-        parted: UnixSeconds,
-    },
-    /// Leases that are known, and reservations.
-    Known,
-    /// What does not have to be written.
-    ReadOnly,
-}
 
 /// What happens to a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use super::super::store::Incorporated;
 use super::super::store::{Missed, NodeId, Record, Store, StoreError};
+use super::super::sync::Standing;
 use super::super::sync::codec::{Message, Position, RECORDS_MAX};
 use super::super::sync::link::{Connection, Event, Link};
 use super::super::sync::pair::{Input, Output, Pair, Past};
-use super::super::sync::{Grant, Standing};
 use super::super::{LeasesConfig, Leasing, PeerConfig};
 use super::{Cause, Disk, Key, Thread, key};
-use causeway_dhcpv6::{Kind, UnixSeconds};
+use causeway_dhcpv6::{Grant, Kind, UnixSeconds};
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
