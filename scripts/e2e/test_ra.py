@@ -1,6 +1,5 @@
 """Router advertisements as hosts meet them: the Linux kernel, rdisc6 and radvdump, and octet by octet."""
 
-import contextlib
 import ipaddress
 import json
 import struct
