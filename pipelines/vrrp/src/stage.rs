@@ -340,7 +340,9 @@ impl Stage {
 
     /// When there is something to do next.
     fn next(&self) -> Instant {
-        if (self.group.phase() == Phase::Active) != self.told {
+        let phase = self.group.phase();
+        let absent = self.tracking.fault() || self.stopped || self.config.routers.is_empty();
+        if (phase == Phase::Active) != self.told || phase == Phase::Initialize && !absent {
             return Instant::ZERO;
         }
         self.group.deadline().unwrap_or(Instant::from_micros(u64::MAX))

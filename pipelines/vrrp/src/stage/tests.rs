@@ -175,6 +175,29 @@ fn rfc9568_6_4_1_it_listens_first_and_then_advertises_everywhere() {
 }
 
 #[test]
+fn an_advertisement_before_the_first_tick_does_not_keep_it_from_beginning() {
+    let mut b = Bench::new(config());
+    assert_eq!(b.receive("tenant0", &peer(50).packet()), Verdict::Consume);
+    assert_eq!((b.poll(), b.stage.phase()), (None, Phase::Backup));
+    assert_eq!(b.until_transition(1000), Some((361, Transition::Active)));
+}
+
+#[test]
+fn a_tick_with_nothing_to_do_does_nothing() {
+    let far = Instant::from_micros(u64::MAX);
+    let mut b = Bench::new(Config { routers: vec![], ..config() });
+    assert_eq!((b.poll(), b.stage.due), (None, far), "no virtual router");
+    let mut b = Bench::active();
+    assert!(b.stage.due > b.rig.now);
+    b.shared.set_tracking(0, true);
+    let _ = (b.poll(), b.poll());
+    assert_eq!(b.stage.due, far, "a fault");
+    let mut b = Bench::active();
+    b.stage.shutdown(&mut b.rig.ctx());
+    assert_eq!((b.poll(), b.stage.due), (None, far), "stopped");
+}
+
+#[test]
 fn packets_that_leave_say_what_they_are() {
     let mut b = Bench::active();
     b.rig.advance(Duration::from_millis(100));
