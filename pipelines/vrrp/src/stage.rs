@@ -51,8 +51,8 @@ pub struct Stage {
     due: Instant,
     /// The last tick.
     ticked: Instant,
-    /// The timers have waited for what came while this worker stood still.
-    excused: bool,
+    /// The deadline at which a backup waited once for what came while this worker stood still.
+    excused: Option<Instant>,
     tracking: Tracking,
     /// What the worker was told last: true for active.
     told: bool,
@@ -86,7 +86,7 @@ impl Stage {
             group,
             due: Instant::ZERO,
             ticked: Instant::ZERO,
-            excused: false,
+            excused: None,
             tracking,
             told: false,
             transitions: [0; 2],
@@ -242,7 +242,6 @@ impl Stage {
         if outcome == Outcome::AnswerLimited {
             ctx.counters.add(Counter::VrrpAnswersLimited, 1);
         }
-        self.excused = false;
         self.due = self.next();
     }
 
@@ -293,11 +292,10 @@ impl Stage {
                 }
                 (_, Phase::Initialize) => {
                     self.group.startup(now);
-                    self.excused = false;
                 }
                 // Whoever did not look for a while cannot say that nothing came: what did waits in queues.
                 (false, Phase::Backup) if self.is_excused(now, stood_still) => {
-                    self.excused = true;
+                    self.excused = self.group.deadline();
                     self.due = now + self.grace();
                     return None;
                 }
@@ -309,11 +307,11 @@ impl Stage {
         transition
     }
 
-    /// True if a backup's timers ran out while this worker did not look, for the first time since it heard
-    /// something.
+    /// True if a backup's timers ran out while this worker did not look; once for each time that they run.
     fn is_excused(&self, now: Instant, stood_still: Duration) -> bool {
-        let ran_out = self.group.deadline().is_some_and(|deadline| now >= deadline);
-        ran_out && !self.excused && stood_still > self.grace()
+        let deadline = self.group.deadline();
+        let ran_out = deadline.is_some_and(|deadline| now >= deadline);
+        ran_out && self.excused != deadline && stood_still > self.grace()
     }
 
     /// How long to look for what came while this worker stood still, and how long it may do so unnoticed.

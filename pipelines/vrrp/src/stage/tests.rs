@@ -575,6 +575,14 @@ fn a_backup_that_stood_still_looks_at_what_came_before_it_takes_over() {
         b.poll()
     });
     assert_eq!(polls.take(20).position(|t| t == Some(Transition::Active)), Some(8), "at 400 and 450 ms");
+    // Not even by a router of lower priority, which goes on all the time.
+    let mut b = Bench::backup(200);
+    let polls = std::iter::repeat_with(|| {
+        b.rig.advance(Duration::from_millis(50));
+        assert_eq!(b.receive("tenant0", &peer(50).packet()), Verdict::Consume);
+        b.poll()
+    });
+    assert_eq!(polls.take(20).position(|t| t == Some(Transition::Active)), Some(8));
 }
 
 #[test]
