@@ -374,6 +374,8 @@ fn said(ra: &Ra) -> (Vec<String>, Vec<(String, u64)>) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
     /// Whatever plans follow each other, and whenever: what holds is said, what a host may remember and does not hold
     /// is withdrawn, nothing holds and is withdrawn at once, and valid lifetimes end when they began to end plus two
     /// hours at most.
