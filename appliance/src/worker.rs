@@ -732,7 +732,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             self.counters.drop(DropReason::NoRoute);
             return;
         };
-        let (src, ethertype) = (interface.mac, packet.meta.ethertype);
+        let ethertype = packet.meta.ethertype;
+        let src = if ethertype == ethernet::ETHERTYPE_IPV6 { interface.mac } else { interface.mac4() };
         let room = if interface.vlan.is_some() { ethernet::HEADER_TAGGED } else { ethernet::HEADER };
         if packet.frame.push_front(room).is_err() {
             self.counters.drop(DropReason::NoHeadroom);

@@ -33,6 +33,8 @@ const CATCH_UP: Duration = Duration::from_millis(20);
 const GOODBYES: usize = 1024;
 /// Added to the time in which a backup must have taken over from a gateway that leaves.
 const LEAVE_MARGIN: Duration = Duration::from_millis(50);
+/// And no longer than this, whatever the interval: whoever stops a gateway waits for it.
+const LEAVE_AT_MOST: Duration = Duration::from_millis(2_500);
 
 /// Whose a local packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,7 +300,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         self.stages.first_hop.leaving = Some(leaving);
         let patience = self.plan.vrrp.as_ref().map_or(Duration::ZERO, |c| {
             // RFC 9568 6.4.2: after a priority of zero a backup waits for its skew time, less than an interval.
-            Duration::from_millis(u64::from(c.interval_cs) * 10) + LEAVE_MARGIN
+            (Duration::from_millis(u64::from(c.interval_cs) * 10) + LEAVE_MARGIN).min(LEAVE_AT_MOST)
         });
         let succeeded = heard != leaving.heard;
         let done = !*self.active || succeeded || self.now.since(leaving.since) >= patience;
@@ -328,3 +330,6 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

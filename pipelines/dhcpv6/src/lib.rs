@@ -14,6 +14,8 @@ pub mod message;
 mod reply;
 pub mod request;
 pub mod stage;
+#[cfg(test)]
+mod testing;
 
 pub use config::{Config, Delegation, Link, Options, Pool, Reservation};
 pub use engine::{Disk, Engine, Outcome};

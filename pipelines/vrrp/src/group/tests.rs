@@ -372,6 +372,7 @@ fn rfc9568_6_4_3_worse_routers_are_answered_but_not_as_often_as_they_like() {
     }
 }
 
+// RFC 9568 5.2.4.
 #[test]
 fn tracking_lowers_the_priority_to_no_less_than_1_and_never_the_owners() {
     let mut g = Group::new(&config(100, 10, [3; 3]));

@@ -128,6 +128,7 @@ fn conflict_event(interface: u16, address: &str, reason: &'static str) -> Event 
     Event::VrrpConflict { interface: IfId(interface), address: ip(address), vrid: 64, reason }
 }
 
+// RFC 9568 7.2, 5.1.1.3, 5.1.2.3: what is sent.
 #[test]
 fn rfc9568_6_4_1_it_listens_first_and_then_advertises_everywhere() {
     let mut b = Bench::new(config());
@@ -183,6 +184,7 @@ fn packets_that_leave_say_what_they_are() {
     assert_eq!(metas, [(0x86dd, 112, 40), (0x86dd, 112, 40), (0x0800, 112, 20)]);
 }
 
+// RFC 9568 6.4.3, 5.2.4.
 #[test]
 fn rfc9568_6_4_3_shutdown_says_priority_zero_everywhere() {
     let mut b = Bench::active();
@@ -255,6 +257,7 @@ fn tracking_lowers_the_priority_that_is_advertised() {
     assert_eq!(b.poll(), Some(Transition::Backup));
 }
 
+// RFC 9568 6.4.3, and 2.5: control is told of each change.
 #[test]
 fn rfc9568_6_4_3_a_better_router_is_given_way_to() {
     let mut b = Bench::active();
@@ -292,6 +295,7 @@ fn rfc9568_6_4_2_priority_zero_everywhere_ends_the_waiting() {
     assert_eq!(b.until_transition(1000), Some((61, Transition::Active)));
 }
 
+// RFC 9568 7.1, 5.1.1.3, 5.1.2.3, 5.2.2, 5.2.5, 5.2.9.
 #[test]
 fn rfc9568_7_1_each_check_is_one_reason_and_only_ours_are_told() {
     let right = || peer(255);
