@@ -180,6 +180,7 @@ impl Gate {
                 Resolution::Owner(_) => unreachable!("there is one worker"),
             }
         }
+        drop(guard);
         self.tick();
         let clocks = self.tsc.raw() - before;
         assert!(classes.iter().all(|c| *c == Ok(Class::Forward6)));
@@ -206,7 +207,7 @@ impl Gate {
 }
 
 /// Measures on a network with this validation of sources.
-pub fn measure(tsc: &Tsc, validation: Validation, windows: usize) {
+pub(crate) fn measure(tsc: &Tsc, validation: Validation, windows: usize) {
     let mut gate = Gate::new(tsc, validation);
     let (mut hosts, mut strangers) = (Vec::new(), Vec::new());
     // Until the scan has taken all that it can get: a few seconds of it.
