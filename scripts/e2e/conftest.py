@@ -1,5 +1,7 @@
 """Fixtures of the end-to-end tests: the lab, once per module, and what must hold when it goes down."""
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -11,9 +13,13 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 
 import lab as lab_module
+import netns
 import tools
 
 LAB = HERE.parent / "lab"
+
+# Numbers of the hosts that tests make: no two have the same name or MAC address.
+HOSTS = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items):
@@ -27,14 +33,16 @@ def lab_command(*args):
     return done.stdout
 
 
-def lab_of(*options, config=None):
-    """A lab for one module. It goes down whatever happens, and the gateway must have ended well."""
+def lab_of(*options, config=None, config2=None, allowed=()):
+    """A lab for one module. It goes down whatever happens, and the gateway must have ended well. `allowed` are texts
+    of errors in its log that the tests bring about themselves."""
     state = lab_module.describe()["state"]
     if state == "up":
         pytest.exit("a lab is up, and it may be somebody's: run `scripts/lab down` first", returncode=1)
     if state == "broken":
         lab_command("down")
-    lab_command("up", *options, *(["--config", str(config)] if config else []))
+    files = [f for flag, c in (("--config", config), ("--config2", config2)) if c for f in (flag, str(c))]
+    lab_command("up", *options, *files)
     try:
         yield
     finally:
@@ -42,7 +50,8 @@ def lab_of(*options, config=None):
     # `lab down` says so when something had to be killed.
     assert "killed" not in said, said
     if "--no-gateway" not in options:
-        assert tools.log_complaints() == [], "the gateway's log has complaints"
+        found = [c for c in tools.log_complaints() if not any(a in c for a in allowed)]
+        assert found == [], "the gateway's log has complaints"
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +70,54 @@ def bare_network():
 def network_with_servers():
     """The network with its servers, but no gateway."""
     yield from lab_of("--no-gateway")
+
+
+@pytest.fixture(scope="module")
+def labs(request):
+    """Of tests of the first hop: the lab, which changes with the settings that they want."""
+    import firsthop
+
+    with firsthop.folder_of(request.module.__name__) as folder:
+        made = firsthop.Labs(folder)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def first_hop(labs, request):
+    """The lab with the settings of the test's class (`LAB`) or module (`SETTINGS`); gives its configuration file."""
+    return labs.want(getattr(request.cls, "LAB", None) or getattr(request.module, "SETTINGS", {}))
+
+
+@pytest.fixture
+def fresh(first_hop):
+    """Makes hosts that nobody has seen before, with one link to the tenants' bridge, not plugged in."""
+    import firsthop
+
+    with contextlib.ExitStack() as stack:
+
+        def make(mac=None, **kw):
+            number = next(HOSTS)
+            mac = mac or f"02:00:00:00:{0x20 + number // 256:02x}:{number % 256:02x}"
+            return stack.enter_context(firsthop.host(f"h{number}", mac, **kw))
+
+        yield make
+
+
+@pytest.fixture
+def raw(fresh):
+    """Makes clients octet by octet, each at a link end that nobody has seen before. The kernels there are silent."""
+    import firsthop
+
+    with contextlib.ExitStack() as stack:
+
+        def make(mac=None, **kw):
+            h = fresh(mac)
+            netns.sysctl(h.ns, {f"net.ipv6.conf.eth0.{k}": 0 for k in ("accept_ra", "router_solicitations")})
+            h.up()
+            return stack.enter_context(contextlib.closing(firsthop.Raw(h.ns, h.mac, **kw)))
+
+        yield make
 
 
 @pytest.fixture

@@ -64,8 +64,10 @@ def addresses(ns, dev):
             None,
             {"198.51.100.10/32", "198.51.100.53/32", "198.51.100.99/32", "2001:db8:6::10/128"},
         ),
-        (n.GW, "tenant0", None, set()),
-        (n.GW, "uplink0", None, set()),
+        (n.GW, "tenant0", "02:00:00:00:64:01", set()),
+        (n.GW, "uplink0", "02:00:00:00:64:02", set()),
+        (n.GW2, "tenant0", "02:00:00:00:64:03", set()),
+        (n.GW2, "uplink0", "02:00:00:00:64:04", set()),
     ],
 )
 def test_names_and_addresses_are_the_contract(ns, dev, mac, wanted):
@@ -95,10 +97,10 @@ def test_routes_are_the_contract(route, ns, wanted):
         (n.VM2, "eth0"),
         (n.GW, "tenant0"),
         (n.GW, "uplink0"),
+        (n.GW2, "tenant0"),
+        (n.GW2, "uplink0"),
         (n.INET, "up0"),
-        (n.BRIDGE, "vm1"),
-        (n.BRIDGE, "vm2"),
-        (n.BRIDGE, "gw"),
+        *((n.BRIDGE, port) for port in ("vm1", "vm2", "gw", "gw2", "gw-up", "gw2-up", "inet")),
     ],
 )
 def test_offloads_are_off_on_every_veth_end(ns, dev):

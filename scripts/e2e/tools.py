@@ -36,10 +36,12 @@ def ping(ns, address, *args, count=3):
 
 
 def log_complaints():
-    """Lines of the gateway's log that should not be there. (That a reload was refused is no complaint of
+    """Lines of the gateways' logs that should not be there. (That a reload was refused is no complaint of
     the gateway about itself.)"""
-    text = n.GATEWAY_LOG.read_text(errors="replace") if n.GATEWAY_LOG.exists() else ""
-    bad = [line for line in text.splitlines() if "panicked" in line or "ERROR" in line]
+    bad = []
+    for which in n.GATEWAYS.values():
+        text = which.log.read_text(errors="replace") if which.log.exists() else ""
+        bad += [line for line in text.splitlines() if "panicked" in line or "ERROR" in line]
     return [line for line in bad if "not reloaded" not in line and "lab.toml:" not in line]
 
 
@@ -118,6 +120,18 @@ class Capture:
         for f in fields or ("frame.number",):
             command += ["-e", f]
         return [line.split("\t") for line in netns.run(*command, timeout=300).stdout.splitlines()]
+
+    def strict(self, display_filter, *preferences):
+        """Fails if tshark has a warning or an error about one of these packets, or if there is none of them.
+        Gives back how many there are."""
+        self.stop()
+        options = [o for p in preferences for o in ("-o", p)]
+        both = [*TSHARK, *options, "-r", self.path, "-Y"]
+        text = netns.run(*both, f"({display_filter}) && _ws.expert.severity >= 0x600000", timeout=300).stdout
+        assert not text.strip(), f"{self.where}: tshark does not like:\n{text[:2000]}"
+        count = len(netns.run(*both, display_filter, timeout=300).stdout.splitlines())
+        assert count, f"{self.where}: nothing was captured that is {display_filter}"
+        return count
 
     def check(self):
         """Fails if the capture holds a malformed packet or a bad checksum, or nothing at all."""
@@ -213,10 +227,16 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 
 # The far ends of the gateway's two links: what leaves them goes straight into the gateway's port, and
 # what the gateway sends comes in there. (The bridge itself would not let every bad frame through.)
-ENDS = {"tenant": (n.BRIDGE, "gw"), "uplink": (n.INET, "up0")}
+ENDS = {"tenant": (n.BRIDGE, n.FIRST.tenant_end), "uplink": (n.BRIDGE, n.FIRST.uplink_end)}
 
 # Change all the time, and say nothing about a packet; octets follow from the frames that are compared.
 NOT_COMPARED = {"busy-polls", "idle-polls", "rx-octets", "tx-octets", "rx-frames", "tx-frames"}
+
+
+def is_vrrp(data):
+    """True if a frame is a VRRP advertisement."""
+    kind = data[12:14]
+    return (kind == b"\x86\xdd" and data[20:21] == b"\x70") or (kind == b"\x08\x00" and data[23:24] == b"\x70")
 
 
 class _LinkEnd:
@@ -292,14 +312,16 @@ class Wire:
         ]
 
     def _settle(self, quiet_seconds, limit):
-        """Collects frames until none has passed for a while."""
+        """Collects frames until none has passed for a while, the gateway's VRRP advertisements aside."""
         seen, deadline = [], time.monotonic() + limit
         sockets = [end.watcher for end in self.ends.values()]
-        while time.monotonic() < deadline:
-            readable, _, _ = select.select(sockets, [], [], quiet_seconds)
-            if not readable:
-                break
-            seen += self._read()
+        quiet_at = time.monotonic() + quiet_seconds
+        while (now := time.monotonic()) < min(quiet_at, deadline):
+            select.select(sockets, [], [], quiet_at - now)
+            new = [f for f in self._read() if f[1] or not is_vrrp(f[2])]
+            if new:
+                quiet_at = time.monotonic() + quiet_seconds
+            seen += new
         return seen
 
     def exchange(self, *frames, settle=0.15, attempts=12):
@@ -313,7 +335,7 @@ class Wire:
                 self.send(side, data)
             seen = self._settle(settle, 3)
             after = gw.counters()
-            seen += self._read()
+            seen += [f for f in self._read() if f[1] or not is_vrrp(f[2])]
             came = [(side, data) for side, to_gateway, data in seen if to_gateway]
             left = [(side, data) for side, to_gateway, data in seen if not to_gateway]
             noise = [f for f in came if f not in frames]
@@ -325,9 +347,9 @@ class Wire:
                 or self._asks(left)
             ):
                 continue
-            assert diff.get("tx-frames", 0) == len(left), (
-                f"tx-frames says {diff.get('tx-frames', 0)}, but {len(left)} frames left"
-            )
+            # Its VRRP advertisements go on meanwhile.
+            sent = diff.get("tx-frames", 0) - diff.pop("vrrp-adverts-sent", 0)
+            assert sent == len(left), f"tx-frames says {sent}, but {len(left)} frames left"
             assert diff.get("rx-octets", 0) == sum(len(d) for _, d in frames), "rx-octets"
             return Exchange({k: v for k, v in diff.items() if v and k not in NOT_COMPARED}, left)
         raise AssertionError(
@@ -336,11 +358,12 @@ class Wire:
 
     @staticmethod
     def _asks(left):
-        """True if the gateway used the moment to look for a neighbour on its own account."""
+        """True if the gateway used the moment to look for a neighbour on its own account, or to advertise itself
+        as a router."""
         for _, data in left:
             if data[12:14] == b"\x08\x06" and data[20:22] == b"\x00\x01":
                 return True
-            if data[12:14] == b"\x86\xdd" and len(data) > 54 and data[20] == 58 and data[54] == 135:
+            if data[12:14] == b"\x86\xdd" and len(data) > 54 and data[20] == 58 and data[54] in (134, 135):
                 return True
         return False
 

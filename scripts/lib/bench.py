@@ -15,8 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dhcpbench
+import netns
 import network as n
 import rules
+
+# Comparisons with other programs, which are no cargo benches: each gives its rows.
+PEERS = {"kea": dhcpbench.run}
 
 
 def machine():
@@ -121,21 +126,22 @@ def main(argv):
         "benches",
         nargs="*",
         metavar="BENCH",
-        help="which (default: all): flowtable, translate, overload, two_workers, pipeline, capsule_style",
+        help="which (default: all): flowtable, translate, overload, two_workers, pipeline, capsule_style, and kea "
+        "(DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build)",
     )
     p.add_argument("--full", action="store_true", help="also with 10 million flows (BENCH_FULL=1)")
     p.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")
     p.add_argument("--args", default="", help="further arguments for the benches, in one word")
     args = p.parse_args(argv)
     try:
-        known = available()
+        known = [*available(), *PEERS]
     except (RuntimeError, StopIteration) as e:
         print(f"bench: error: {e}", file=sys.stderr)
         return 1
     unknown = [b for b in args.benches if b not in known]
     if unknown:
         p.error(f"no such bench: {', '.join(unknown)} (there are: {', '.join(known) or 'none'})")
-    if not known:
+    if known == [*PEERS]:
         print("bench: error: the workspace has no bench", file=sys.stderr)
         return 1
     out = sys.stderr if args.json else sys.stdout
@@ -143,7 +149,14 @@ def main(argv):
     env = os.environ | {"CAUSEWAY_COMMIT": where["commit"]} | ({"BENCH_FULL": "1"} if args.full else {})
     results, failed = {}, []
     for name in args.benches or known:
-        code, results[name] = run(name, env, args.args.split(), out)
+        if name in PEERS:
+            try:
+                code, results[name] = 0, PEERS[name](out)
+            except (netns.Failure, OSError) as e:
+                print(f"bench: error: {name}: {e}", file=sys.stderr)
+                code, results[name] = 1, []
+        else:
+            code, results[name] = run(name, env, args.args.split(), out)
         if code != 0:
             failed.append(name)
         elif not results[name]:

@@ -1,11 +1,16 @@
 """Builds the lab network from namespaces and veth pairs, and starts Causeway on it.
 
-    cw-vm1 --\\                                             cw-inet
-    cw-vm2 ---- cw-br -- tenant0 [cw-gw: causeway] uplink0 -- up0: 192.0.2.1/24, 2001:db8:ffff::1/64
-                                                              198.51.100.10    IPv4-only server
-                                                              198.51.100.53    resolver
-                                                              198.51.100.99    IPv4-only client
-                                                              2001:db8:6::10   IPv6 server
+    cw-vm1 --\\                                                   cw-inet
+    cw-vm2 ---- br0 ---- tenant0 [cw-gw: causeway]  uplink0 -- br1 -- up0: 192.0.2.1/24, 2001:db8:ffff::1/64
+                  \\---- tenant0 [cw-gw2: causeway] uplink0 --/       198.51.100.10    IPv4-only server
+                                                                     198.51.100.53    resolver
+           (both bridges are in cw-br)                               198.51.100.99    IPv4-only client
+                                                                     2001:db8:6::10   IPv6 server
+
+The second gateway (cw-gw2) runs only when asked for: `scripts/lab up --pair`, or `scripts/lab gateway start
+--name cw-gw2`. Where the gateway's configuration has DHCPv6, the servers in cw-vm1 and cw-vm2 boot as
+unmodified hosts do: the kernel hears router advertisements, and ISC dhclient asks for an address. Otherwise,
+and with --no-gateway, they have their addresses by hand.
 
 Servers in cw-inet (198.51.100.10 and 2001:db8:6::10), cw-vm1 and cw-vm2: web (port 80), echo over UDP
 and TCP (7), ssh (22, key /run/causeway-lab/client_key) and iperf3 (5201). Logs and pid files are in
@@ -15,6 +20,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; `status`: 0 up, 1 broken or half ma
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -22,15 +28,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 from pathlib import Path
 
+import clients
 import netns
 import network as n
 import servers
 from netns import Failure
 
-GATEWAY = "causeway"
+GATEWAY = n.FIRST.process
 STATE = n.RUN / "state.json"
 # How long the gateway has from its start until it forwards: DPDK's own start takes most of it.
 READY_SECONDS = 60
@@ -64,48 +73,51 @@ ROUTER = {
 }
 
 
-def build_network():
-    """All namespaces, links, addresses and routes."""
+def build_network(static=True):
+    """All namespaces, links, addresses and routes. With `static` false the servers are not started yet (see
+    `clients`): they have no address, and their links are down."""
 
     def ip(ns, *args):
         netns.run("ip", "-n", ns, *args)
 
     for ns in n.NAMESPACES:
         netns.run("ip", "netns", "add", ns)
-        netns.sysctl(ns, COMMON | (SILENT if ns in (n.GW, n.BRIDGE) else {}))
-        if ns != n.GW:
+        netns.sysctl(ns, COMMON | (SILENT if ns in (n.GW, n.GW2, n.BRIDGE) else {}))
+        if ns not in n.GATEWAYS:
             ip(ns, "link", "set", "lo", "up")
 
-    ip(
-        n.BRIDGE,
-        "link",
-        "add",
-        "br0",
-        "type",
-        "bridge",
-        "stp_state",
-        "0",
-        "forward_delay",
-        "0",
-        "mcast_snooping",
-        "0",
-    )
+    # The tenants' segment and that of the uplinks.
+    bridge = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
+    for name in ("br0", "br1"):
+        ip(n.BRIDGE, "link", "add", name, *bridge)
     for host, mac in ((n.VM1, n.VM1_MAC), (n.VM2, n.VM2_MAC)):
         netns.veth(host, "eth0", mac, n.BRIDGE, host.removeprefix("cw-"))
-    netns.veth(n.GW, "tenant0", n.GW_TENANT_MAC, n.BRIDGE, "gw")
-    netns.veth(n.GW, "uplink0", n.GW_UPLINK_MAC, n.INET, "up0", n.INET_MAC)
-    for port in ("vm1", "vm2", "gw"):
-        ip(n.BRIDGE, "link", "set", port, "master", "br0", "up")
-    ip(n.BRIDGE, "link", "set", "br0", "up")
+    for g in n.GATEWAYS.values():
+        netns.veth(g.ns, "tenant0", g.tenant_mac, n.BRIDGE, g.tenant_end)
+        netns.veth(g.ns, "uplink0", g.uplink_mac, n.BRIDGE, g.uplink_end)
+    netns.veth(n.INET, "up0", n.INET_MAC, n.BRIDGE, "inet")
+    for name, ports in (
+        ("br0", ["vm1", "vm2", *(g.tenant_end for g in n.GATEWAYS.values())]),
+        ("br1", ["inet", *(g.uplink_end for g in n.GATEWAYS.values())]),
+    ):
+        for port in ports:
+            ip(n.BRIDGE, "link", "set", port, "master", name, "up")
+        ip(n.BRIDGE, "link", "set", name, "up")
 
+    ends = [(n.INET, "up0")]
     for host, address in ((n.VM1, n.VM1_ADDR), (n.VM2, n.VM2_ADDR)):
-        ip(host, "link", "set", "eth0", "up")
-        ip(host, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
-        ip(host, "route", "add", "default", "via", n.GW_TENANT_LL, "dev", "eth0")
+        clients.resolver_file(host)
+        if static:
+            ip(host, "link", "set", "eth0", "up")
+            ip(host, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
+            ip(host, "route", "add", "default", "via", n.GW_TENANT_LL, "dev", "eth0")
+            ends.append((host, "eth0"))
 
-    # Only Causeway answers in cw-gw: no addresses, and IPv6 is off (SILENT).
-    for port in ("tenant0", "uplink0"):
-        ip(n.GW, "link", "set", port, "up")
+    # Only Causeway answers there: no addresses, and IPv6 is off (SILENT).
+    for ns in n.GATEWAYS:
+        for port in ("tenant0", "uplink0"):
+            ip(ns, "link", "set", port, "up")
+            ends.append((ns, port))
 
     netns.sysctl(n.INET, ROUTER)
     ip(n.INET, "link", "set", "up0", "up")
@@ -115,7 +127,7 @@ def build_network():
         ip(n.INET, "address", "add", address + ("/128" if ":" in address else "/32"), "dev", "lo")
     ip(n.INET, "route", "add", n.ROUTED4, "via", n.GW_UPLINK4)
     ip(n.INET, "route", "add", n.ROUTED6, "via", n.GW_UPLINK6)
-    for ns, dev in ((n.VM1, "eth0"), (n.VM2, "eth0"), (n.GW, "tenant0"), (n.GW, "uplink0"), (n.INET, "up0")):
+    for ns, dev in ends:
         wait_for(lambda ns=ns, dev=dev: carrier(ns, dev), 5, f"{ns}: {dev} has no carrier")
 
 
@@ -135,7 +147,8 @@ def wait_for(what, seconds, complaint):
 
 def tear_down(say):
     """Ends every process of the lab and removes everything that it made, whole or half made."""
-    for name in [GATEWAY, *sorted(p.stem for p in n.RUN.glob("*.pid") if p.stem != GATEWAY)]:
+    gateways = [g.process for g in n.GATEWAYS.values()]
+    for name in [*gateways, *sorted(p.stem for p in n.RUN.glob("*.pid") if p.stem not in gateways)]:
         stop_process(name, say)
     # Whoever else lives in the namespaces (a shell of `lab exec`, say) would keep them alive. Not
     # ourselves, and not who called us.
@@ -146,13 +159,9 @@ def tear_down(say):
         for pid in netns.pids(ns):
             if pid not in own:
                 netns.end(pid, patience=2)
-    for ns, dev in (
-        (n.GW, "tenant0"),
-        (n.GW, "uplink0"),
-        (n.VM1, "eth0"),
-        (n.VM2, "eth0"),
-        (n.BRIDGE, "br0"),
-    ):
+    links = [(ns, dev) for ns in n.GATEWAYS for dev in ("tenant0", "uplink0")]
+    links += [(n.VM1, "eth0"), (n.VM2, "eth0"), (n.INET, "up0"), (n.BRIDGE, "br0"), (n.BRIDGE, "br1")]
+    for ns, dev in links:
         if (Path("/run/netns") / ns).exists():
             netns.run("ip", "-n", ns, "link", "del", dev, check=False)
     failed = []
@@ -161,6 +170,7 @@ def tear_down(say):
             netns.run("ip", "netns", "del", ns, check=False)
             if (Path("/run/netns") / ns).exists():
                 failed.append(ns)
+    clients.forget_resolver_files()
     # Logs that say something stay for whoever wants to know what happened.
     if n.RUN.is_dir():
         for entry in n.RUN.iterdir():
@@ -222,13 +232,14 @@ def stop_process(name, say):
     found = read_pid(name)
     if found:
         pid, started = found
-        patience = STOP_SECONDS if name == GATEWAY else 3
+        which = next((g for g in n.GATEWAYS.values() if g.process == name), None)
+        patience = STOP_SECONDS if which else 3
         if not netns.end(pid, started, patience):
             say(
                 f"{name} (process {pid}) did not end within {patience} s and was killed; log: {n.RUN / name}.log"
             )
-            if name == GATEWAY:
-                n.SOCKET.unlink(missing_ok=True)
+            if which:
+                which.socket.unlink(missing_ok=True)
     (n.RUN / f"{name}.pid").unlink(missing_ok=True)
 
 
@@ -272,8 +283,26 @@ def start_servers():
 # --- the gateway -----------------------------------------------------------------------------------
 
 
-def start_gateway(config):
-    """Starts the appliance and returns when it forwards."""
+def settings(config):
+    """What of a configuration decides how the lab comes up: whether servers get their addresses by DHCPv6,
+    whether there is VRRP, and the gateway's own addresses on the uplink. (Whether it is any good, the
+    appliance says.)"""
+    networks, vrrp = [], False
+    # What is wrong with the file, the appliance says when it is started.
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        read = tomllib.loads(config.read_text())
+        networks, vrrp = list(read.get("network", [])), "vrrp" in read
+    uplinks = [x for x in networks if x.get("role") == "uplink"]
+    own = [a for x in uplinks for key in ("addresses4", "addresses6") for a in x.get(key, [])]
+    return {
+        "dhcp": any("dhcpv6" in x for x in networks),
+        "vrrp": vrrp,
+        "own": [str(a).partition("/")[0] for a in own],
+    }
+
+
+def start_gateway(config, which=n.FIRST):
+    """Starts the appliance and returns when it forwards (the second gateway of a pair: when it answers)."""
     program = binary()
     if not os.access(program, os.X_OK):
         raise Failure(
@@ -282,37 +311,42 @@ def start_gateway(config):
         )
     if not config.is_file():
         raise Failure(f"the configuration {config} does not exist")
-    old = n.GATEWAY_LOG.with_name("causeway.previous.log")
-    if n.GATEWAY_LOG.exists():
-        n.GATEWAY_LOG.replace(old)
-    process = start_process(GATEWAY, n.GW, [program, "run", "--config", config])
+    old = which.log.with_name(f"{which.process}.previous.log")
+    if which.log.exists():
+        which.log.replace(old)
+    process = start_process(which.process, which.ns, [program, "run", "--config", config])
     deadline = time.monotonic() + READY_SECONDS
     missing = "its control socket does not answer"
     while time.monotonic() < deadline:
         code = process.poll()
         if code is not None:
             raise Failure(
-                f"causeway ended with exit code {code}; the end of {n.GATEWAY_LOG}:\n{tail(GATEWAY)}"
+                f"causeway ended with exit code {code}; the end of {which.log}:\n{tail(which.process)}"
             )
-        missing = not_ready(program)
+        missing = not_ready(program, config, which)
         if missing is None:
             return
         time.sleep(0.05)
     raise Failure(
-        f"causeway is not ready after {READY_SECONDS} s: {missing}; the end of {n.GATEWAY_LOG}:\n{tail(GATEWAY)}"
+        f"causeway is not ready after {READY_SECONDS} s: {missing}; the end of {which.log}:\n{tail(which.process)}"
     )
 
 
-def not_ready(program):
+def not_ready(program, config=n.CONFIG, which=n.FIRST):
     """What keeps the gateway from being ready; nothing if it is."""
-    done = netns.run(program, "show", "ports", "--json", "--socket", n.SOCKET, check=False, timeout=10)
+    done = netns.run(program, "show", "ports", "--json", "--socket", which.socket, check=False, timeout=10)
     if done.returncode != 0:
-        return f"its control socket {n.SOCKET} does not answer: {done.stderr.strip()}"
+        return f"its control socket {which.socket} does not answer: {done.stderr.strip()}"
     try:
         json.loads(done.stdout)
     except ValueError:
         return f"`causeway show ports --json` gave no JSON: {done.stdout[:200]!r}"
-    for ns, address in ((n.VM1, n.GW_TENANT), (n.INET, n.GW_UPLINK4), (n.INET, n.GW_UPLINK6)):
+    asked = [(n.INET, address) for address in settings(config)["own"]]
+    # One of a pair is active, and that may be the other.
+    if carrier(n.VM1, "eth0"):
+        asked.append((n.VM1, f"{n.GW_TENANT_LL}%eth0"))
+    asked += [(n.INET, n.GW_UPLINK4), (n.INET, n.GW_UPLINK6)]
+    for ns, address in dict.fromkeys(asked):
         done = netns.ns_run(ns, "ping", "-n", "-c1", "-W1", address, check=False)
         if done.returncode != 0:
             return f"{address} does not answer ping from {ns}"
@@ -350,6 +384,13 @@ def describe():
         gateway |= {"socket": str(n.SOCKET), "config": made["config"], "binary": made["binary"]}
         if not found:
             problems.append(f"causeway does not run; log: {n.GATEWAY_LOG}")
+    second = None
+    if made and made.get("second"):
+        found = read_pid(n.SECOND.process)
+        second = {"pid": found and found[0], "running": bool(found), "log": str(n.SECOND.log)}
+        second |= {"socket": str(n.SECOND.socket), "config": made["second"], "binary": made["binary"]}
+        if not found:
+            problems.append(f"{n.SECOND.process} does not run; log: {n.SECOND.log}")
     if not any(present.values()) and not made:
         state = "down"
     elif made and all(present.values()) and not problems:
@@ -363,8 +404,9 @@ def describe():
         "state": state,
         "namespaces": present,
         "gateway": gateway,
+        "second_gateway": second,
         "servers": programs,
-        "options": made and {k: made[k] for k in ("bare", "gateway")},
+        "options": made and {k: made[k] for k in ("bare", "gateway")} | {"pair": bool(made.get("second"))},
         "problems": problems,
         "run_dir": str(n.RUN),
     }
@@ -373,7 +415,7 @@ def describe():
 def up(args, say):
     now = describe()
     if now["state"] == "up":
-        wanted = {"bare": args.bare, "gateway": not args.no_gateway}
+        wanted = {"bare": args.bare, "gateway": not args.no_gateway, "pair": args.pair}
         if now["options"] != wanted:
             raise Failure(
                 f"the lab is up, with other options ({now['options']}): run `scripts/lab down` first"
@@ -382,19 +424,39 @@ def up(args, say):
         return
     if now["state"] == "broken":
         raise Failure(f"there is a broken lab ({'; '.join(now['problems'])}): run `scripts/lab down` first")
-    program, config = binary(), args.config.resolve()
+    program, config, second = binary(), args.config.resolve(), args.config2.resolve()
+    dhcp = not args.no_gateway and settings(config)["dhcp"]
     try:
         n.RUN.mkdir(mode=0o755, exist_ok=True)
+        # What a second gateway of an earlier lab said.
+        n.SECOND.log.unlink(missing_ok=True)
         say("making namespaces and links")
-        build_network()
+        build_network(static=not dhcp)
         names = []
-        if not args.bare:
-            say("starting servers")
-            names = start_servers()
-        if not args.no_gateway:
-            say(f"starting {program}")
-            start_gateway(config)
+
+        def start_all_servers():
+            if not args.bare:
+                say("starting servers")
+                names.extend(start_servers())
+
+        def start_gateways():
+            if not args.no_gateway:
+                say(f"starting {program}")
+                start_gateway(config)
+                if args.pair:
+                    start_gateway(second, n.SECOND)
+
+        if dhcp:
+            # They listen on addresses that the gateway gives.
+            start_gateways()
+            say("the servers ask for their addresses")
+            names += clients.boot({n.VM1: n.VM1_ADDR, n.VM2: n.VM2_ADDR})
+            start_all_servers()
+        else:
+            start_all_servers()
+            start_gateways()
         made = {"bare": args.bare, "gateway": not args.no_gateway, "servers": names}
+        made |= {"second": str(second) if args.pair else None}
         STATE.write_text(json.dumps(made | {"config": str(config), "binary": str(program)}))
     except BaseException:
         if not args.keep:
@@ -413,7 +475,8 @@ def status(args):
         if now["state"] != "down":
             for ns, there in now["namespaces"].items():
                 print(f"  namespace {ns:8} {'there' if there else 'MISSING'}")
-            for program in ([now["gateway"] | {"name": GATEWAY}] if now["gateway"] else []) + now["servers"]:
+            gateways = [(now["gateway"], n.FIRST), (now["second_gateway"], n.SECOND)]
+            for program in [g | {"name": which.process} for g, which in gateways if g] + now["servers"]:
                 what = (
                     f"process {program['pid']}"
                     if program["running"]
@@ -429,14 +492,60 @@ def gateway(args, say):
     now = describe()
     if now["gateway"] is None:
         raise Failure("there is no lab with a gateway: run `scripts/lab up` first")
+    which = n.GATEWAYS[args.name]
     if args.action in ("stop", "restart"):
-        stop_process(GATEWAY, say)
+        stop_process(which.process, say)
+    elif args.action == "kill":
+        kill_gateway(which)
     if args.action in ("start", "restart"):
-        if read_pid(GATEWAY):
+        if read_pid(which.process):
             say("the gateway runs already")
             return
-        start_gateway(args.config.resolve() if args.config else Path(now["gateway"]["config"]))
-    say(f"gateway: {args.action} done")
+        known = now["gateway"] if which is n.FIRST else now["second_gateway"]
+        config = args.config.resolve() if args.config else Path(known["config"]) if known else which.config
+        start_gateway(config, which)
+        if which is n.SECOND:
+            STATE.write_text(json.dumps(json.loads(STATE.read_text()) | {"second": str(config)}))
+    say(f"gateway {which.ns}: {args.action} done")
+
+
+def kill_gateway(which):
+    """Ends a gateway as a power cut would: nothing is said to anybody (SIGKILL)."""
+    found = read_pid(which.process)
+    if not found:
+        raise Failure(f"{which.process} does not run")
+    pid, started = found
+    os.kill(pid, signal.SIGKILL)
+    wait_for(
+        lambda: netns.reap(pid) or netns.start_time(pid) != started, 5, f"process {pid} outlives SIGKILL"
+    )
+
+
+def fail_over(args, say):
+    """The failover demo, on the lab that is up, or on one of its own."""
+    import failover
+
+    now = describe()
+    own = now["state"] == "down"
+    if own:
+        with tempfile.TemporaryDirectory(prefix="causeway-lab-") as folder:
+            config, second = n.CONFIG, n.CONFIG2
+            if args.interval:
+                config = failover.with_interval(config, args.interval, Path(folder, "lab.toml"))
+                second = failover.with_interval(second, args.interval, Path(folder, "lab-gw2.toml"))
+            up(parse(["up", "--pair", "--config", str(config), "--config2", str(second)]), say)
+            try:
+                rows = failover.steps(say)
+            finally:
+                tear_down(say)
+    else:
+        if now["state"] != "up" or not now["options"]["pair"]:
+            raise Failure("the lab that is up has not two gateways that run: see `scripts/lab status`")
+        if args.interval:
+            raise Failure("--interval needs a lab of its own: run `scripts/lab down` first")
+        rows = failover.steps(say)
+    if args.json:
+        print(json.dumps({"spacing_ms": failover.SPACING_MS, "interval": args.interval, "rows": rows}, indent=2))
 
 
 def execute(args):
@@ -453,7 +562,7 @@ def parse(argv):
     p = argparse.ArgumentParser(
         "scripts/lab", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sub = p.add_subparsers(dest="action_name", required=True, metavar="up|down|status|gateway|exec")
+    sub = p.add_subparsers(dest="action_name", required=True, metavar="up|down|status|gateway|failover|exec")
     c = sub.add_parser(
         "up", help="build the network, start servers and the gateway; returns when it forwards"
     )
@@ -464,6 +573,13 @@ def parse(argv):
     c.add_argument(
         "--config", type=Path, default=n.CONFIG, help="configuration of the gateway (default: %(default)s)"
     )
+    c.add_argument("--pair", action="store_true", help="start the second gateway (cw-gw2) too")
+    c.add_argument(
+        "--config2",
+        type=Path,
+        default=n.CONFIG2,
+        help="configuration of the second gateway (default: %(default)s)",
+    )
     c.add_argument(
         "--keep", action="store_true", help="leave a half-made lab for looking at when something fails"
     )
@@ -472,9 +588,18 @@ def parse(argv):
     c.add_argument("--quiet", "-q", action="store_true", help="say nothing unless something fails")
     c = sub.add_parser("status", help="what is there and what runs")
     c.add_argument("--json", action="store_true")
-    c = sub.add_parser("gateway", help="stop or start the gateway of a lab that is up")
-    c.add_argument("action", choices=("start", "stop", "restart"))
+    c = sub.add_parser("gateway", help="stop, start or kill a gateway of a lab that is up")
+    c.add_argument("action", choices=("start", "stop", "restart", "kill"))
+    c.add_argument("--name", choices=tuple(n.GATEWAYS), default=n.GW, help="which (default: %(default)s)")
     c.add_argument("--config", type=Path, help="another configuration than that of `up`")
+    c.add_argument("--quiet", "-q", action="store_true", help="say nothing unless something fails")
+    c = sub.add_parser(
+        "failover",
+        help="pings through the pair while the active gateway is stopped, started and killed (a lab of its own "
+        "if none is up)",
+    )
+    c.add_argument("--interval", help="another VRRP interval, as in 100ms (lab of its own only)")
+    c.add_argument("--json", action="store_true", help="the figures as JSON on standard output")
     c.add_argument("--quiet", "-q", action="store_true", help="say nothing unless something fails")
     c = sub.add_parser("exec", help="run a command in a namespace: exec NS -- CMD ...")
     c.add_argument("namespace", help=", ".join(n.NAMESPACES))
@@ -493,7 +618,8 @@ def main(argv):
 
     def say(text):
         if not args.quiet:
-            print(f"lab: {text}", flush=True)
+            # Standard output may be for JSON.
+            print(f"lab: {text}", flush=True, file=sys.stderr if getattr(args, "json", False) else sys.stdout)
 
     try:
         if args.action_name == "exec":
@@ -512,6 +638,8 @@ def main(argv):
                 up(args, say)
             elif args.action_name == "gateway":
                 gateway(args, say)
+            elif args.action_name == "failover":
+                fail_over(args, say)
             else:
                 tear_down(say)
                 say("the lab is down")

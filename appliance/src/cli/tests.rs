@@ -6,7 +6,7 @@ use crate::log::Logs;
 use crate::testing::{FakeGateway, TempDir};
 use clap::CommandFactory as _;
 
-const LAB: &str = include_str!("../../etc/lab.toml");
+const LAB: &str = include_str!("../testing/gateway.toml");
 
 /// Runs a command line; exit code, standard output and standard error.
 fn causeway(args: &[&str]) -> (u8, String, String) {

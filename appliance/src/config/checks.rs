@@ -1,12 +1,16 @@
 //! What contradicts what: checks over the whole file, after each value was read by itself.
 
+mod dhcpv6;
 mod nat64;
+mod ra;
+mod vrrp;
 
 use super::read::{Item, Read, Source};
 use super::schema::{Draft, NetworkDraft, RouteDraft};
 use super::types::{self, Written};
 use super::{
-    Config, Device, Inbound, Mtu, Name, Network, Own, Prefix, Route, Target, natlog, profile, special,
+    Config, Device, Inbound, Mtu, Name, Network, Own, Prefix, Route, SourceValidation, Target, natlog,
+    profile, special,
 };
 use causeway_core::net::{Prefix4, Prefix6, Role};
 use std::collections::HashMap;
@@ -23,11 +27,16 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     let mut notes = Vec::new();
     gateway(source, &draft);
     ports(source, &draft);
-    let networks = networks(source, &draft.networks);
+    let mut networks = networks(source, &draft.networks);
+    vrrp::attach(source, &draft, &mut networks);
     on_link(source, &networks);
     let routes = routes(source, &draft.routes, &networks, &mut notes);
     nat64(source, &draft, &networks, &mut notes);
     nat64::check(source, &draft, &networks, &mut notes);
+    ra::dns(source, &draft, &networks, &mut notes);
+    ra::check(source, &draft, &networks, &mut notes);
+    dhcpv6::check(source, &draft, &networks, &mut notes);
+    let next_hops = vrrp::check(source, &draft, &networks, &mut notes);
     isolation(source, &draft, &networks);
     notes_on_timeouts(&draft, &mut notes);
     let resolved = profile::check(source, &draft, &networks, &mut notes).unwrap_or_default();
@@ -41,7 +50,8 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     }
     draft.routes.clear();
     let places = nat64::Places::of(&draft);
-    let config = draft.build(networks.into_iter().map(|n| n.built).collect(), routes, resolved, notes)?;
+    let networks = networks.into_iter().map(|n| n.built).collect();
+    let config = draft.build(networks, routes, next_hops, resolved, notes)?;
     // What only the packet path knows: a file that passes is one that a gateway starts with.
     if let Some(places) = places.filter(|_| !source.bad(""))
         && let Some(n) = &config.nat64
@@ -164,7 +174,7 @@ pub(super) struct Checked {
 }
 
 /// What `Written` addresses and on-link prefixes have in common over both families.
-trait Family: Copy + Eq + Into<IpAddr> + Display {
+pub(super) trait Family: Copy + Eq + Into<IpAddr> + Display {
     type P: Copy + PartialEq + Display;
     fn containing(self, len: u8) -> Option<Self::P>;
     fn inside(self, prefix: Self::P) -> bool;
@@ -361,6 +371,9 @@ fn network(source: &Source<'_>, n: &NetworkDraft) -> Option<Checked> {
             }
         }
     }
+    if role == Role::Tenant {
+        dhcpv6::sources(source, n, &mut sources);
+    }
     for item in &n.sources {
         let a = item.value.address();
         if a.is_multicast() || a.is_unicast_link_local() {
@@ -389,11 +402,24 @@ fn network(source: &Source<'_>, n: &NetworkDraft) -> Option<Checked> {
             addresses6,
             addresses4,
             link_local: n.link_local.as_ref().map(|a| a.value),
-            on_link6,
+            on_link6: on_link6.clone(),
             on_link4,
             mtu: n.mtu.as_ref().map_or(Mtu::ETHERNET, |mtu| mtu.value),
             inbound: n.inbound.as_ref().map_or(Inbound::Open, |inbound| inbound.value),
             sources,
+            source_validation: match (&n.source_validation, role) {
+                (_, Role::Uplink) => SourceValidation::Off,
+                (Some(validation), Role::Tenant) => validation.value,
+                (None, Role::Tenant) => SourceValidation::Prefix,
+            },
+            captive_portal: n.captive_portal.as_ref().map(|uri| uri.value.clone()),
+            ntp: n.ntp.iter().map(|item| item.value).collect(),
+            ra: n.ra.as_ref().map(|ra| ra.build(&on_link6)),
+            dhcpv6: n.dhcpv6.as_ref().and_then(|d| d.build()),
+            reservations: n.reservations.iter().map(|r| r.build()).collect(),
+            virtual_link_local: None,
+            virtual6: Vec::new(),
+            virtual4: Vec::new(),
         },
     })
 }

@@ -3,7 +3,7 @@
 use super::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// One key that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +46,22 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 /// What identifies an element of an array: its name, or what no two of them have alike.
 fn label(element: &Value) -> Option<String> {
     let text = |key| element.get(key).and_then(Value::as_str);
-    text("name")
-        .or_else(|| text("prefix"))
+    ["name", "prefix", "mac", "interface-id"]
+        .into_iter()
+        .find_map(text)
         .map(ToOwned::to_owned)
         .or_else(|| Some(format!("{} {}", text("protocol")?, text("outside")?)))
+        .or_else(|| Some(format!("{} {} {}", text("network")?, element.get("vrid")?, text("family")?)))
+        .or_else(|| {
+            let iaid = element.get("iaid").map_or_else(String::new, |iaid| format!(" {iaid}"));
+            Some(format!("{}{iaid}", text("duid")?))
+        })
+}
+
+/// True if each element has a label of its own.
+fn labelled(list: &[Value]) -> bool {
+    let mut seen = HashSet::new();
+    list.iter().all(|element| label(element).is_some_and(|label| seen.insert(label)))
 }
 
 fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<Change>) {
@@ -63,7 +75,7 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
                 compare(&path, a.get(key), b.get(key), out);
             }
         }
-        (Some(Value::Array(a)), Some(Value::Array(b))) if a.iter().chain(b).all(|e| label(e).is_some()) => {
+        (Some(Value::Array(a)), Some(Value::Array(b))) if labelled(a) && labelled(b) => {
             let before = out.len();
             // By name, so that a hundred thousand routes do not take a square of that.
             let by_label = |list: &[Value]| -> HashMap<String, usize> {
@@ -97,7 +109,7 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
 }
 
 /// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
-const RESTART: [&str; 10] = [
+const RESTART: [&str; 15] = [
     "gateway",
     "capacity",
     "port",
@@ -107,8 +119,22 @@ const RESTART: [&str; 10] = [
     "icmp",
     "neighbor",
     "nat64.subscribers.capacity",
+    "dhcpv6.leases",
+    "dhcpv6.capacity",
+    "dhcpv6.peer.listen",
+    "dhcpv6.peer.connect",
+    "dhcpv6.peer.secret-file",
     "resolved",
 ];
+
+/// Sections that a running gateway cannot begin or end to have: the thread and the file of the leases, the
+/// connection to the other gateway, the MAC addresses of virtual routers.
+const RESTART_WHOLE: [&str; 3] = ["dhcpv6", "dhcpv6.peer", "vrrp"];
+
+/// True for a virtual router that comes or goes; what is inside one can change.
+fn whole_router(key: &str) -> bool {
+    key.strip_prefix("vrrp.router[").is_some_and(|rest| rest.find(']') == Some(rest.len() - 1))
+}
 
 /// The changes that need a restart, out of those of [`changes`]. Also a network whose MTU is larger than
 /// what its port was opened with.
@@ -117,12 +143,14 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<Change> {
     let mut out: Vec<Change> = changes(old, new)
         .into_iter()
         .filter(|change| {
-            RESTART.iter().any(|key| {
-                change
-                    .key
-                    .strip_prefix(key)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            })
+            RESTART_WHOLE.contains(&change.key.as_str())
+                || whole_router(&change.key)
+                || RESTART.iter().any(|key| {
+                    change
+                        .key
+                        .strip_prefix(key)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                })
         })
         .collect();
     for port in &old.ports {

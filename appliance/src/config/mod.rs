@@ -11,6 +11,7 @@
 mod checks;
 mod diff;
 mod error;
+mod first_hop;
 mod nat64;
 mod natlog;
 pub mod profile;
@@ -22,15 +23,24 @@ mod types;
 
 pub use diff::{Change, changes, restart_needed};
 pub use error::{ConfigError, ConfigErrors};
+pub use first_hop::{
+    Delegate, DhcpServer, Dhcpv6, Dns, EncryptedDns, LeasePeer, Ra, RaPrefix, RaRoute, RelayedLink,
+    Reservation, STATE_DIR, Track, TrackedHop, VirtualRouter, Vrrp, default_leases,
+};
 pub use nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
 pub use natlog::{Collector, NatLog};
 pub use types::{
-    AbsolutePath, AllocationMode, BlockSize, Burst, ClassOctet, Core, Descriptors, Domain, DontFragment,
-    Endpoint4, Endpoint6, Entries, Filtering, HoldDown, Host4, Inbound, LinkLocal, LogFormat, Lookups,
-    Messages, MssClamp, Mtu, Name, Nat64Prefix, Neighbors, PacketOctets, Packets, Pause, PciAddress,
-    PerSecond, PortRange, Ports, PortsMax, PortsMin, Prefix, SegmentOctets, SessionRate, SessionsMax, Span,
-    SpanOrOff, StaticProtocol, SubscriberEntries, SubscriberLength, Target, TemplateInterval, Timeout,
-    UdpZeroChecksum, Vdev, Vlan, Waiting, Workers,
+    AbsolutePath, AckTimeout, AddressFamily, AddressRange, AllocationMode, AloneAfter, Alpn, BlockSize,
+    BootUrl, Burst, Checksum4, ClassOctet, Core, Delay, DelegatedLength, Descriptors, DnsLifetime, DohPath,
+    Domain, DomainName, DontFragment, Duid, Endpoint4, Endpoint6, Entries, Filtering, History, HoldDown,
+    HopLimit, Host4, Host6, Iaid, Inbound, InterfaceId, LeaseLifetime, Leases, Lifetime, LinkLocal,
+    LogFormat, Lookups, Mac, MaxInterval, Messages, MinInterval, MssClamp, Mtu, Name, Nat64Prefix, Neighbors,
+    PacketOctets, Packets, Pause, PciAddress, PeerAddress, Penalty, PerClient, PerSecond, PortNumber,
+    PortRange, PortalUri, Ports, PortsMax, PortsMin, Prefix, Refresh, Rest, RetryMost, RouterLifetime,
+    RouterPreference, SegmentOctets, ServerPreference, ServicePriority, SessionRate, SessionsMax, Solicited,
+    SourceValidation, Span, SpanOrOff, StaticProtocol, SubscriberEntries, SubscriberLength, Target,
+    TemplateInterval, Timeout, UdpZeroChecksum, UnicastAddress, Vdev, Vlan, Vrid, VrrpInterval, VrrpPriority,
+    Waiting, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -58,6 +68,12 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// NAT64, if it is configured.
     pub nat64: Option<Nat64>,
+    /// What hosts are told of DNS.
+    pub dns: Dns,
+    /// The DHCPv6 server, if a network or a link behind relays has DHCPv6.
+    pub dhcpv6: Option<DhcpServer>,
+    /// The virtual routers, if there are any.
+    pub vrrp: Option<Vrrp>,
     /// Traffic between tenant networks.
     pub isolation: Isolation,
     /// ICMP and ICMPv6 that the gateway sends.
@@ -179,9 +195,32 @@ pub struct Network {
     pub mtu: Mtu,
     /// Whether hosts outside may begin a conversation; always open on an uplink.
     pub inbound: Inbound,
-    /// What hosts of a tenant network may send from (BCP 38): the on-link prefixes, and those listed
-    /// under `sources`. Empty on an uplink.
+    /// What hosts of a tenant network may send from (BCP 38): the on-link prefixes, those listed under
+    /// `sources`, and those that DHCPv6 delegates. Empty on an uplink.
     pub sources: Vec<Prefix6>,
+    /// How sources are checked; off on an uplink.
+    pub source_validation: SourceValidation,
+    /// The captive portal's API (RFC 8910).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captive_portal: Option<PortalUri>,
+    /// NTP servers that DHCPv6 tells (RFC 5908).
+    pub ntp: Vec<Host6>,
+    /// Router advertisements; nothing on an uplink.
+    pub ra: Option<Ra>,
+    /// DHCPv6; nothing on an uplink.
+    pub dhcpv6: Option<Dhcpv6>,
+    /// Known servers; none without DHCPv6.
+    #[serde(rename = "reservation")]
+    pub reservations: Vec<Reservation>,
+    /// The virtual router's link-local address here, while it is active (from `[vrrp]`).
+    #[serde(skip)]
+    pub virtual_link_local: Option<Ipv6Addr>,
+    /// Its other IPv6 addresses, each with the on-link prefix that it is in.
+    #[serde(skip)]
+    pub virtual6: Vec<Own<Ipv6Addr, Prefix6>>,
+    /// Its IPv4 addresses, the same way.
+    #[serde(skip)]
+    pub virtual4: Vec<Own<Ipv4Addr, Prefix4>>,
 }
 
 /// An address of ours and its on-link prefix. Written and serialised as `2001:db8:64::1/64`.
@@ -447,14 +486,15 @@ impl Network {
         }
     }
 
-    /// True if `a` is an address of ours here.
+    /// True if `a` is an address of ours here, or of a virtual router of ours.
     #[must_use]
     pub fn owns(&self, a: IpAddr) -> bool {
         match a {
-            IpAddr::V4(a) => self.addresses4.iter().any(|own| own.address == a),
+            IpAddr::V4(a) => self.addresses4.iter().chain(&self.virtual4).any(|own| own.address == a),
             IpAddr::V6(a) => {
-                self.addresses6.iter().any(|own| own.address == a)
+                self.addresses6.iter().chain(&self.virtual6).any(|own| own.address == a)
                     || self.link_local.is_some_and(|own| own.address() == a)
+                    || self.virtual_link_local == Some(a)
             }
         }
     }

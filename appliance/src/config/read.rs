@@ -255,6 +255,17 @@ impl<'s, 't> Section<'s, 't> {
             .collect()
     }
 
+    /// An array of values of which there must be at least one.
+    pub(super) fn some<T: Read>(&self, key: &'static str) -> Vec<Item<T>> {
+        let list = self.list(key);
+        if !self.has(key) {
+            self.error(key, "missing", format!("one or more, each {}", T::ALLOWED));
+        } else if self.is_empty_array(key) {
+            self.error(key, "empty", "one or more");
+        }
+        list
+    }
+
     /// A table; an absent one reads as empty.
     pub(super) fn section(&self, key: &'static str) -> Section<'s, 't> {
         let found = self.get(key);

@@ -1,5 +1,6 @@
 //! The resolved configuration for people.
 
+mod first_hop;
 mod nat64;
 
 use super::{Config, Device, Isolation, Network};
@@ -64,7 +65,7 @@ pub(super) fn render(c: &Config) -> String {
     let _ = writeln!(out, "{t}");
 
     for n in &c.networks {
-        let _ = writeln!(out, "{}", network(n));
+        let _ = writeln!(out, "{}", network(n, c));
     }
 
     if !c.routes.is_empty() {
@@ -74,6 +75,8 @@ pub(super) fn render(c: &Config) -> String {
         }
         let _ = writeln!(out, "{t}");
     }
+
+    out.push_str(&first_hop::sections(c));
 
     let mut t = Table::pairs();
     match &c.nat64 {
@@ -126,7 +129,7 @@ pub(super) fn render(c: &Config) -> String {
     out
 }
 
-fn network(n: &Network) -> Table {
+fn network(n: &Network, c: &Config) -> Table {
     let mut t = Table::pairs();
     let role = match n.role {
         Role::Tenant => "tenant",
@@ -146,6 +149,7 @@ fn network(n: &Network) -> Table {
         t.pair("  inbound", n.inbound);
         t.pair("  may send from", list(&n.sources));
     }
+    first_hop::network(&mut t, n, c);
     t
 }
 

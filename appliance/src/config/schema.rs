@@ -1,7 +1,11 @@
 //! The sections and keys of the file: types, ranges, defaults, unknown keys. What contradicts what is
 //! found in `checks`.
 
+mod dhcpv6;
+mod dns;
 mod nat64;
+mod ra;
+mod vrrp;
 
 use super::checks;
 use super::error::ConfigErrors;
@@ -10,15 +14,20 @@ use super::read::{self, At, Item, Read, Section, Source};
 use super::types::Written;
 use super::{
     AbsolutePath, Capacity, ClassOctet, Config, Control, Core, Descriptors, Device, DontFragment, Filtering,
-    Gateway, HoldDown, Host4, Icmp, Inbound, Isolation, LinkLocal, Log, LogFormat, Lookups, MssClamp, Mtu,
-    Name, Nat64, Nat64Prefix, Neighbor, Neighbors, Packets, Pause, PciAddress, PerSecond, Port, PortRange,
-    Prefix, Resolved, Span, SpanOrOff, Subscribers, Target, Timeout, Timeouts, UdpZeroChecksum, Vdev, Vlan,
-    Waiting, Watchdog, Workers, default_socket,
+    Gateway, HoldDown, Host4, Host6, Icmp, Inbound, Isolation, LinkLocal, Log, LogFormat, Lookups, MssClamp,
+    Mtu, Name, Nat64, Nat64Prefix, Neighbor, Neighbors, Packets, Pause, PciAddress, PerSecond, Port,
+    PortNumber, PortRange, PortalUri, Prefix, Resolved, SourceValidation, Span, SpanOrOff, Subscribers,
+    Target, Timeout, Timeouts, TrackedHop, UdpZeroChecksum, Vdev, Vlan, Waiting, Watchdog, Workers,
+    default_socket,
 };
 use causeway_core::net::{Prefix4, Prefix6, Role};
+pub(super) use dhcpv6::{Dhcpv6Draft, ReservationDraft, ServerDraft};
+pub(super) use dns::DnsDraft;
 pub(super) use nat64::{AllocationDraft, LimitsDraft, StaticDraft, TenantDraft};
+pub(super) use ra::RaDraft;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use toml::de::{DeTable, DeValue};
+pub(super) use vrrp::RouterDraft;
 
 /// What was read of the file, each value with its place; what was missing or bad is left out and noted.
 #[derive(Debug)]
@@ -29,6 +38,9 @@ pub(super) struct Draft {
     pub(super) networks: Vec<NetworkDraft>,
     pub(super) routes: Vec<RouteDraft>,
     pub(super) nat64: Option<Nat64Draft>,
+    pub(super) dns: DnsDraft,
+    pub(super) dhcpv6: ServerDraft,
+    pub(super) vrrp: Option<vrrp::VrrpDraft>,
     pub(super) isolation: IsolationDraft,
     pub(super) icmp: Icmp,
     pub(super) neighbor: Neighbor,
@@ -70,6 +82,12 @@ pub(super) struct NetworkDraft {
     pub(super) mtu: Option<Item<Mtu>>,
     pub(super) inbound: Option<Item<Inbound>>,
     pub(super) sources: Vec<Item<Prefix6>>,
+    pub(super) source_validation: Option<Item<SourceValidation>>,
+    pub(super) captive_portal: Option<Item<PortalUri>>,
+    pub(super) ntp: Vec<Item<Host6>>,
+    pub(super) ra: Option<RaDraft>,
+    pub(super) dhcpv6: Option<Dhcpv6Draft>,
+    pub(super) reservations: Vec<ReservationDraft>,
 }
 
 #[derive(Debug)]
@@ -200,6 +218,9 @@ fn draft<'t>(source: &Source<'_>, document: &'t DeTable<'t>) -> Draft {
         networks: root.sections("network").into_iter().map(network).collect(),
         routes: root.sections("route").into_iter().map(route).collect(),
         nat64: nat64(root.section("nat64")),
+        dns: dns::dns(root.section("dns")),
+        dhcpv6: dhcpv6::server(root.section("dhcpv6")),
+        vrrp: vrrp::vrrp(root.section("vrrp")),
         isolation: isolation(root.section("isolation")),
         icmp: icmp(root.section("icmp")),
         neighbor: neighbor(root.section("neighbor")),
@@ -279,6 +300,12 @@ fn network(s: Section<'_, '_>) -> NetworkDraft {
         mtu: s.optional("mtu"),
         inbound: s.optional("inbound"),
         sources: s.list("sources"),
+        source_validation: s.optional("source-validation"),
+        captive_portal: s.optional("captive-portal"),
+        ntp: s.list("ntp"),
+        ra: ra::ra(s.section("ra")),
+        dhcpv6: dhcpv6::dhcpv6(s.section("dhcpv6")),
+        reservations: s.sections("reservation").into_iter().map(dhcpv6::reservation).collect(),
     };
     s.finish();
     draft
@@ -410,12 +437,18 @@ impl Draft {
         self,
         networks: Vec<super::Network>,
         routes: Vec<super::Route>,
+        next_hops: Vec<TrackedHop>,
         resolved: Resolved,
         notes: Vec<String>,
     ) -> Option<Config> {
         let gateway = self.gateway;
         let name = gateway.name?;
         let socket = self.socket.unwrap_or_else(|| AbsolutePath::known(default_socket(&name)));
+        let served = !self.dhcpv6.links.is_empty() || networks.iter().any(|n| n.dhcpv6.is_some());
+        let dhcpv6 = match self.dhcpv6.at.is_some() || served {
+            true => Some(self.dhcpv6.build(&name)?),
+            false => None,
+        };
         let cores: Vec<Core> = gateway.cores.into_iter().map(|item| item.value).collect();
         Some(Config {
             gateway: Gateway {
@@ -432,6 +465,12 @@ impl Draft {
             routes,
             nat64: match self.nat64 {
                 Some(n) => Some(n.build()?),
+                None => None,
+            },
+            dns: self.dns.build()?,
+            dhcpv6,
+            vrrp: match self.vrrp {
+                Some(v) => Some(v.build(next_hops)?),
                 None => None,
             },
             isolation: Isolation {

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const LAB: &str = include_str!("../../etc/lab.toml");
+const LAB: &str = include_str!("../testing/gateway.toml");
 const EXAMPLE: &str = include_str!("../../etc/causeway.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
@@ -31,7 +31,7 @@ fn said(text: &str) -> Vec<String> {
 
 #[test]
 fn the_labs_file_is_the_labs_contract() {
-    let c = parse(LAB).unwrap();
+    let c = parse(include_str!("../../etc/lab.toml")).unwrap();
     assert_eq!(c.gateway.name.as_str(), "cw-gw");
     assert_eq!(c.gateway.profile.as_str(), "veth");
     assert_eq!(c.control.socket.path(), Path::new("/run/causeway/cw-gw.sock"));
@@ -140,7 +140,7 @@ fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
             "unknown section",
             "[nat64]",
             "[nat46]\nx = 1\n[nat64]".to_owned(),
-            vec!["nat46: unknown key; did you mean `nat64`? (allowed: capacity, control, gateway, icmp, isolation, log, nat64, neighbor, network, port, route, watchdog)".to_owned()],
+            vec!["nat46: unknown key; did you mean `nat64`? (allowed: capacity, control, dhcpv6, dns, gateway, icmp, isolation, log, nat64, neighbor, network, port, route, vrrp, watchdog)".to_owned()],
         ),
         (
             "wrong type",
@@ -550,7 +550,7 @@ fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
             "an old network key",
             "role = \"tenant\"",
             "role = \"tenant\"\naddress6 = []".to_owned(),
-            vec!["network[0].address6 = []: unknown key; did you mean `addresses6`? (allowed: addresses4, addresses6, inbound, link-local, mtu, name, on-link, port, role, sources, vlan)".to_owned()],
+            vec!["network[0].address6 = []: unknown key; did you mean `addresses6`? (allowed: addresses4, addresses6, captive-portal, dhcpv6, inbound, link-local, mtu, name, ntp, on-link, port, ra, reservation, role, source-validation, sources, vlan)".to_owned()],
         ),
     ];
     let mut wrong = String::new();
@@ -830,4 +830,5 @@ proptest! {
     }
 }
 
+mod first_hop;
 mod nat64;

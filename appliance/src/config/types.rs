@@ -2,21 +2,31 @@
 //! it than to parse it.
 
 mod address;
+mod client;
 mod device;
+mod lifetime;
+mod name;
 mod nat64;
 mod number;
 
 pub use address::{LinkLocal, Nat64Prefix, Prefix, Target};
 pub(super) use address::{Written, host4, unicast4};
+pub use client::{AddressRange, Duid, Host6, InterfaceId, Mac, PeerAddress, UnicastAddress};
 pub use device::{PciAddress, Vdev};
+pub use lifetime::{
+    AckTimeout, AloneAfter, Delay, DnsLifetime, History, LeaseLifetime, Lifetime, MaxInterval, MinInterval,
+    Refresh, Rest, RetryMost, RouterLifetime, VrrpInterval,
+};
+pub use name::{Alpn, BootUrl, DohPath, DomainName, PortalUri};
 pub use nat64::{
     BlockSize, ClassOctet, Endpoint4, Endpoint6, HoldDown, Host4, MssClamp, PortsMax, SessionRate,
     SessionsMax,
 };
 pub use number::{
-    Burst, Core, Descriptors, Domain, Entries, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets,
-    Pause, PerSecond, Ports, PortsMin, SegmentOctets, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
-    TemplateInterval, Timeout, Vlan, Waiting, Workers,
+    Burst, Core, DelegatedLength, Descriptors, Domain, Entries, HopLimit, Iaid, Leases, Lookups, Messages,
+    Mtu, Neighbors, PacketOctets, Packets, Pause, Penalty, PerClient, PerSecond, PortNumber, Ports, PortsMin,
+    SegmentOctets, ServerPreference, ServicePriority, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
+    TemplateInterval, Timeout, Vlan, Vrid, VrrpPriority, Waiting, Workers,
 };
 
 use super::read::{self, Read};
@@ -154,7 +164,7 @@ impl Read for AbsolutePath {
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident($what:literal) { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
@@ -197,6 +207,60 @@ words! {
         Open = "open",
         /// Only packets of conversations that the tenant began are let in.
         Closed = "closed",
+    }
+}
+
+words! {
+    /// What a host may send from (BCP 38).
+    SourceValidation("\"off\", \"prefix\" or \"leased\"") {
+        /// Anything.
+        Off = "off",
+        /// Addresses of the network's prefixes.
+        Prefix = "prefix",
+        /// Addresses that were leased, delegated or reserved to it, and its link-local address.
+        Leased = "leased",
+    }
+}
+
+words! {
+    /// Preference of a router or a route over others (RFC 4191 2.1).
+    RouterPreference("\"low\", \"medium\" or \"high\"") {
+        /// Less than others.
+        Low = "low",
+        /// Like others.
+        Medium = "medium",
+        /// More than others.
+        High = "high",
+    }
+}
+
+words! {
+    /// To whom an answer to a router solicitation goes (RFC 4861 6.2.6).
+    Solicited("\"unicast\" or \"multicast\"") {
+        /// To the one who asked, if it has an address.
+        Unicast = "unicast",
+        /// To all hosts of the link.
+        Multicast = "multicast",
+    }
+}
+
+words! {
+    /// How the checksum of VRRP over IPv4 is computed (RFC 9568 5.2.8).
+    Checksum4("\"rfc9568\" or \"pseudo-header\"") {
+        /// As the RFC has it.
+        Rfc9568 = "rfc9568",
+        /// With a pseudo-header, as some other implementations do.
+        PseudoHeader = "pseudo-header",
+    }
+}
+
+words! {
+    /// An address family.
+    AddressFamily("\"ipv6\" or \"ipv4\"") {
+        /// IPv6.
+        Ipv6 = "ipv6",
+        /// IPv4.
+        Ipv4 = "ipv4",
     }
 }
 

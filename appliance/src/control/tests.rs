@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-const LAB: &str = include_str!("../../etc/lab.toml");
+const LAB: &str = include_str!("../testing/gateway.toml");
 
 /// A control plane of a test's own, in a folder of its own.
 struct Rig {

@@ -108,10 +108,92 @@ listed! {
         NdNotBound = "nd-not-bound",
         /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
         NdIgnored = "nd-ignored",
+        /// A Router Advertisement of somebody else on a tenant network (RFC 6104): never believed.
+        RogueRa = "rogue-ra",
         /// For an address or a service of a virtual router whose active router is another gateway (RFC 9568 6.4.2).
         VrrpNotActive = "vrrp-not-active",
+        /// VRRP with a hop limit or TTL other than 255, that is, from off the link (RFC 9568 7.1).
+        VrrpHopLimit = "vrrp-hop-limit",
+        /// VRRP behind IPv4 options, or behind IPv6 extension headers such as authentication (RFC 9568 5.1).
+        VrrpExtension = "vrrp-extension",
+        /// VRRP to an address that is not its group (RFC 9568 5.1.1.2, 5.1.2.2).
+        VrrpDestination = "vrrp-destination",
+        /// VRRP over IPv6 from an address that is not link-local (RFC 9568 5.1.2.1).
+        VrrpSource = "vrrp-source",
+        /// VRRP of version 2 (RFC 3768), which Causeway does not speak.
+        VrrpVersion2 = "vrrp-version2",
+        /// VRRP of a version that is neither 3 nor 2.
+        VrrpVersion = "vrrp-version",
+        /// VRRP of a type other than 1 (RFC 9568 5.2.2).
+        VrrpType = "vrrp-type",
+        /// VRRP that is shorter or longer than its count of addresses says (RFC 9568 7.1).
+        VrrpLength = "vrrp-length",
+        /// VRRP with a wrong checksum (RFC 9568 5.2.8).
+        VrrpChecksum = "vrrp-checksum",
+        /// VRRP of a virtual router that is not configured on the network (RFC 9568 7.1).
+        VrrpUnknownVrid = "vrrp-unknown-vrid",
+        /// VRRP of a virtual router of ours, without an address (RFC 9568 5.2.5).
+        VrrpNoAddress = "vrrp-no-address",
+        /// VRRP of a virtual router of ours, with an interval of zero (RFC 9568 7.1).
+        VrrpZeroInterval = "vrrp-zero-interval",
+        /// VRRP of a virtual router of ours whose first IPv6 address is not link-local (RFC 9568 5.2.9).
+        VrrpFirstAddress = "vrrp-first-address",
+        /// VRRP with a VRID of ours, and addresses that are another virtual router's (RFC 9568 7.1).
+        VrrpAddresses = "vrrp-addresses",
         /// For an address of a virtual router that does not accept packets (RFC 9568 6.1, `Accept_Mode`).
         VrrpNoAccept = "vrrp-no-accept",
+        /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
+        Dhcp6NoLink = "dhcp6-no-link",
+        /// DHCPv6: a UDP header that contradicts the packet, or a source port of zero.
+        Dhcp6BadUdp = "dhcp6-bad-udp",
+        /// DHCPv6: a wrong UDP checksum, or none (RFC 8200 8.1).
+        Dhcp6BadChecksum = "dhcp6-bad-checksum",
+        /// DHCPv6: a client's message from another than its link-local address (RFC 9915 17).
+        Dhcp6BadSource = "dhcp6-bad-source",
+        /// DHCPv6: a client's message to another address than ff02::1:2 (RFC 9915 16).
+        Dhcp6BadDestination = "dhcp6-bad-destination",
+        /// DHCPv6: more messages of one client than it may send.
+        Dhcp6ClientLimited = "dhcp6-client-limited",
+        /// DHCPv6: more messages than a worker takes.
+        Dhcp6RateLimited = "dhcp6-rate-limited",
+        /// DHCPv6: the ring to control was full.
+        Dhcp6RingFull = "dhcp6-ring-full",
+        /// DHCPv6: a message that is longer than those that are read.
+        Dhcp6TooLong = "dhcp6-too-long",
+        /// DHCPv6: the message, or an option, is cut.
+        Dhcp6Truncated = "dhcp6-truncated",
+        /// DHCPv6: a message type that is not for servers, or not known (RFC 9915 16).
+        Dhcp6MessageType = "dhcp6-message-type",
+        /// DHCPv6: an option of a length that it cannot have.
+        Dhcp6OptionLength = "dhcp6-option-length",
+        /// DHCPv6: an option twice that may be there once (RFC 9915 21).
+        Dhcp6OptionTwice = "dhcp6-option-twice",
+        /// DHCPv6: an identity association twice (RFC 9915 21.4, 21.21).
+        Dhcp6IaTwice = "dhcp6-ia-twice",
+        /// DHCPv6: more identity associations than are read.
+        Dhcp6TooManyIas = "dhcp6-too-many-ias",
+        /// DHCPv6: no Client Identifier where there must be one (RFC 9915 16).
+        Dhcp6NoClientId = "dhcp6-no-client-id",
+        /// DHCPv6: a DUID of a length that none has (RFC 9915 11.1).
+        Dhcp6BadDuid = "dhcp6-bad-duid",
+        /// DHCPv6: no Server Identifier where there must be one (RFC 9915 16).
+        Dhcp6NoServerId = "dhcp6-no-server-id",
+        /// DHCPv6: a Server Identifier where none may be (RFC 9915 16).
+        Dhcp6ServerId = "dhcp6-server-id",
+        /// DHCPv6: for another server, by its Server Identifier (RFC 9915 16).
+        Dhcp6OtherServer = "dhcp6-other-server",
+        /// DHCPv6: an identity association in an Information-request (RFC 9915 16.12).
+        Dhcp6IaNotAllowed = "dhcp6-ia-not-allowed",
+        /// DHCPv6: a prefix of more than 128 bits (RFC 9915 21.22).
+        Dhcp6PrefixLength = "dhcp6-prefix-length",
+        /// DHCPv6: over more relays than allowed (RFC 9915 19.1.2).
+        Dhcp6RelayHops = "dhcp6-relay-hops",
+        /// DHCPv6: a Relay-forward that carries no message (RFC 9915 9.1).
+        Dhcp6NothingRelayed = "dhcp6-nothing-relayed",
+        /// DHCPv6: a Confirm that shows no address, which is not answered (RFC 9915 18.3.3).
+        Dhcp6NothingToConfirm = "dhcp6-nothing-to-confirm",
+        /// DHCPv6: the answer is longer than the link carries.
+        Dhcp6AnswerTooLong = "dhcp6-answer-too-long",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -282,10 +364,50 @@ listed! {
         NsSent = "ns-sent",
         /// Neighbor Advertisements sent that nobody asked for (announcements and defences).
         NaSent = "na-sent",
+        /// Valid Router Solicitations received where the gateway advertises.
+        RsReceived = "rs-received",
+        /// Router Solicitations to be answered by an advertisement to all nodes.
+        RaSolicited = "ra-solicited",
+        /// Router Advertisements sent to all nodes.
+        RaSent = "ra-sent",
+        /// Router Advertisements sent to one host, which asked or got a lease.
+        RaUnicast = "ra-unicast",
+        /// Router Advertisements not sent to one host because of their rate limit.
+        RaLimited = "ra-limited",
         /// Addresses that were not announced when the virtual routers became active, because there are too many.
         AnnouncementsLeftOut = "announcements-left-out",
+        /// DHCPv6 messages handed to control.
+        Dhcp6Asked = "dhcp6-asked",
+        /// DHCPv6 messages answered.
+        Dhcp6Answered = "dhcp6-answered",
+        /// DHCPv6 Replies with an address or prefix.
+        Dhcp6Leased = "dhcp6-leased",
+        /// DHCPv6 answers that say that there is nothing to lease.
+        Dhcp6NoneAvailable = "dhcp6-none-available",
+        /// Addresses that DHCPv6 clients declined because somebody else has them (RFC 9915 18.3.8).
+        Dhcp6Declined = "dhcp6-declined",
+        /// DHCPv6 answers that left out options for which there was no room.
+        Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
+        /// VRRP advertisements sent.
+        VrrpAdvertsSent = "vrrp-adverts-sent",
+        /// VRRP advertisements of our virtual routers received and believed to be theirs.
+        VrrpAdvertsReceived = "vrrp-adverts-received",
+        /// VRRP advertisements sent with priority 0: we stopped being active (RFC 9568 5.2.4).
+        VrrpPriorityZeroSent = "vrrp-priority-zero-sent",
+        /// VRRP advertisements received with priority 0: another gateway stopped being active.
+        VrrpPriorityZeroReceived = "vrrp-priority-zero-received",
+        /// VRRP advertisements received whose interval is not ours (RFC 9568 7.1); while we are backup, theirs counts.
+        VrrpIntervalDiffers = "vrrp-interval-differs",
+        /// VRRP advertisements received that have some more or fewer addresses than ours (RFC 9568 7.1).
+        VrrpAddressesDiffer = "vrrp-addresses-differ",
+        /// Answers to advertisements of routers that should be backup, not sent because of their rate limit.
+        VrrpAnswersLimited = "vrrp-answers-limited",
+        /// How often the virtual routers became active.
+        VrrpBecameActive = "vrrp-became-active",
+        /// How often the virtual routers stopped being active.
+        VrrpBecameBackup = "vrrp-became-backup",
         /// Neighbours resolved.
         NeighborsResolved = "neighbors-resolved",
         /// Neighbours that did not answer.

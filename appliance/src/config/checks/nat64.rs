@@ -111,7 +111,7 @@ fn tenants(source: &Source<'_>, nat64: &Nat64Draft, networks: &[Checked], notes:
 }
 
 /// Notes an error at each prefix that overlaps another one.
-fn apart(source: &Source<'_>, all: &mut [&Item<Prefix6>]) {
+pub(super) fn apart(source: &Source<'_>, all: &mut [&Item<Prefix6>]) {
     all.sort_by_key(|item| (item.value.address(), item.value.len()));
     let mut widest: Option<&Item<Prefix6>> = None;
     for item in all.iter() {

@@ -1,7 +1,7 @@
 use super::super::{Config, changes, restart_needed};
 use super::*;
 
-const LAB: &str = include_str!("../../../etc/lab.toml");
+const LAB: &str = include_str!("../../testing/gateway.toml");
 
 fn parse(log: &str) -> Result<Config, Vec<String>> {
     Config::parse("t", &format!("{LAB}\n[nat64.log]\n{log}\n")).map_err(|errors| {

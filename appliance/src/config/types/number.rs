@@ -98,6 +98,39 @@ numbers! {
     /// the path) to 9000.
     PacketOctets(u16, 512..=9000, "octets of the largest packet, 512 to 9000").octets;
 
+    /// The hop limit that hosts are told, 0 to 255; 0 leaves it to them (RFC 4861 4.2).
+    HopLimit(u8, 0..=255, "a hop limit, 1 to 255, or 0 to leave it to the hosts").get;
+
+    /// Priority of an encrypted resolver, 1 to 65,535; lower is better (RFC 9463 3.1.1, 3.1.5).
+    ServicePriority(u16, 1..=65_535, "a priority, 1 to 65535; lower is better").get;
+
+    /// A transport port, 1 to 65,535.
+    PortNumber(u16, 1..=65_535, "a port, 1 to 65535").get;
+
+    /// What a DHCPv6 server's Preference option says, 0 to 255 (RFC 9915 21.8).
+    ServerPreference(u8, 0..=255, "a preference, 0 to 255").get;
+
+    /// Leases of one client and kind, 1 to 64.
+    PerClient(u16, 1..=64, "a number of leases, 1 to 64").get;
+
+    /// A number of leases, 1 to 16,777,216.
+    Leases(u32, 1..=1 << 24, "a number of leases, 1 to 16777216").get;
+
+    /// An identity association identifier, any number of 32 bits (RFC 9915 12).
+    Iaid(u32, 0..=0xffff_ffff, "a number, 0 to 4294967295").number;
+
+    /// The length of a delegated prefix, 1 to 128.
+    DelegatedLength(u8, 1..=128, "the length of a prefix, 1 to 128").bits;
+
+    /// A virtual router identifier, 1 to 255 (RFC 9568 5.2.3).
+    Vrid(u8, 1..=255, "a virtual router identifier, 1 to 255").get;
+
+    /// A VRRP priority, 1 to 255; 255 is the owner of the addresses (RFC 9568 5.2.4).
+    VrrpPriority(u8, 1..=255, "a priority, 1 to 254, or 255 for the owner of the addresses").get;
+
+    /// By how much a priority is lowered, 0 to 254.
+    Penalty(u8, 0..=254, "a number to take from the priority, 0 to 254").get;
+
     /// A number of ring descriptors, 32 to 8192. What a device takes is in its hardware profile.
     Descriptors(u16, 32..=8192, "a number of descriptors, 32 to 8192").get;
 }
@@ -125,7 +158,14 @@ literals!(
     PortsMin(u16),
     Burst(u32),
     SubscriberEntries(u32),
-    SubscriberLength(u8)
+    SubscriberLength(u8),
+    HopLimit(u8),
+    ServicePriority(u16),
+    ServerPreference(u8),
+    PerClient(u16),
+    Leases(u32),
+    VrrpPriority(u8),
+    Penalty(u8)
 );
 
 impl Mtu {
@@ -144,6 +184,10 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 impl Span {
     pub(in crate::config) const fn literal(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
+    }
+
+    pub(in crate::config) const fn literal_ms(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
     }
 
     /// The length of time.

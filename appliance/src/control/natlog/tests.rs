@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-const LAB: &str = include_str!("../../../etc/lab.toml");
+const LAB: &str = include_str!("../../testing/gateway.toml");
 const ALL: LogOptions = LogOptions { blocks: true, mappings: true, sessions: true, destinations: true };
 const S: Duration = Duration::from_secs(1);
 /// Wall time when the workers' clock shows 1 s.

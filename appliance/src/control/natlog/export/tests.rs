@@ -4,7 +4,7 @@ use super::super::Kind;
 use super::*;
 use crate::config::Config;
 
-const LAB: &str = include_str!("../../../../etc/lab.toml");
+const LAB: &str = include_str!("../../../testing/gateway.toml");
 
 fn section(text: &str) -> NatLog {
     let config = Config::parse("t", &format!("{LAB}\n[nat64.log]\nsessions = true\n{text}\n")).unwrap();

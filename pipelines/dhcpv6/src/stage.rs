@@ -1,0 +1,250 @@
+//! The worker's side: a packet to UDP port 547 becomes a [`Request`] on its way to the engine, and an
+//! [`Answer`] becomes a packet.
+//!
+//! What a stranger sends costs no more than its headers until two limits have let it pass: one for each
+//! client, one for the worker. What comes by a relay has the relay's link-layer address; there the client's
+//! limit is asked once the message has told the client.
+
+use crate::config::Config;
+use crate::message;
+use crate::request::{Answer, Request, SERVER_PORT};
+use causeway_core::{
+    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, Packet, TokenBucket, Verdict,
+    Via,
+};
+use causeway_wire::ipv6::{self, Ipv6Repr};
+use causeway_wire::l4::{DST_PORT, PROTO_UDP, SRC_PORT, udp};
+use causeway_wire::{be16, checksum, put16};
+use crossbeam::queue::ArrayQueue;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+/// RFC 9915 7.1: all servers and relays on the link.
+pub const ALL_RELAYS_AND_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+/// RFC 9915 7.1: all servers of the site, for relays.
+pub const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
+
+/// Token buckets of clients: clients that share one by chance share its tokens.
+const BUCKETS: usize = 4096;
+
+/// Hop limit of answers.
+const HOP_LIMIT: u8 = 64;
+
+/// DHCPv6 at a worker.
+#[derive(Debug)]
+pub struct Stage {
+    config: Arc<Config>,
+    all: TokenBucket,
+    clients: Box<[TokenBucket]>,
+    hasher: RandomState,
+}
+
+impl Stage {
+    /// A stage for this configuration.
+    #[must_use]
+    pub fn new(config: Arc<Config>) -> Self {
+        let (all, clients) = buckets(&config);
+        Self { config, all, clients, hasher: RandomState::new() }
+    }
+
+    /// Takes over another configuration.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        if (config.rate, config.client_rate) != (self.config.rate, self.config.client_rate) {
+            (self.all, self.clients) = buckets(&config);
+        }
+        self.config = config;
+    }
+
+    /// Handles a packet to UDP port 547 of ours or of a group of ours: checks and parses it, and pushes what
+    /// it asks for onto the ring to control.
+    pub fn receive<S: FrameSource>(
+        &mut self,
+        ctx: &mut Ctx<'_, S>,
+        packet: &Packet<S::Frame>,
+        requests: &ArrayQueue<Box<Request>>,
+    ) -> Verdict {
+        match self.request(ctx, packet) {
+            Err(why) => Verdict::Drop(why),
+            Ok(request) => match requests.push(Box::new(request)) {
+                Err(_) => Verdict::Drop(DropReason::Dhcp6RingFull),
+                Ok(()) => {
+                    ctx.counters.add(Counter::Dhcp6Asked, 1);
+                    Verdict::Consume
+                }
+            },
+        }
+    }
+
+    fn request<S: FrameSource>(
+        &mut self,
+        ctx: &Ctx<'_, S>,
+        packet: &Packet<S::Frame>,
+    ) -> Result<Request, DropReason> {
+        let octets = packet.bytes();
+        let meta = &packet.meta;
+        if meta.fragment {
+            return Err(DropReason::LocalFragment);
+        }
+        let ip = Ipv6Repr::parse(octets).map_err(|_| DropReason::LocalMalformed)?;
+        let datagram = octets.get(usize::from(meta.l4)..).ok_or(DropReason::Dhcp6BadUdp)?;
+        let (source_port, payload) = payload(&ip, datagram)?;
+        let relayed = message::is_relayed(payload);
+        if !relayed {
+            self.check_client(&ip, meta.ingress)?;
+        }
+        if !self.all.take(ctx.now) {
+            return Err(DropReason::Dhcp6RateLimited);
+        }
+        if !relayed && !self.take_of(meta.src_mac, ctx.now) {
+            return Err(DropReason::Dhcp6ClientLimited);
+        }
+        let received = message::parse(payload).map_err(message::MessageError::reason)?;
+        if received.message.server_id.as_ref().is_some_and(|id| *id != self.config.server_duid) {
+            return Err(DropReason::Dhcp6OtherServer);
+        }
+        let request = Request {
+            interface: meta.ingress,
+            source: ip.src,
+            source_port,
+            mac: meta.src_mac,
+            arrived: ctx.now,
+            worker: ctx.worker,
+            received,
+        };
+        if let Some(relay) = request.nearest() {
+            let client = (relay.peer_address, relay.client_mac);
+            if !self.take_of(client, ctx.now) {
+                return Err(DropReason::Dhcp6ClientLimited);
+            }
+        }
+        Ok(request)
+    }
+
+    /// What is asked of a message that came from a client itself.
+    fn check_client(&self, ip: &Ipv6Repr, ingress: IfId) -> Result<(), DropReason> {
+        // RFC 9915 17: from the link-local address of the interface that is to be configured.
+        if !ip.src.is_unicast_link_local() {
+            return Err(DropReason::Dhcp6BadSource);
+        }
+        // RFC 9915 16: servers take no unicast from clients; ff05::1:3 is for relays (7.1).
+        if ip.dst != ALL_RELAYS_AND_SERVERS {
+            return Err(DropReason::Dhcp6BadDestination);
+        }
+        if !self.config.links.iter().any(|link| link.interface == Some(ingress)) {
+            return Err(DropReason::Dhcp6NoLink);
+        }
+        Ok(())
+    }
+
+    fn take_of(&mut self, client: impl Hash, now: Instant) -> bool {
+        let at = usize::try_from(self.hasher.hash_one(client) % BUCKETS as u64).unwrap_or(0);
+        self.clients[at].take(now)
+    }
+
+    /// Sends an answer, and tells of what it gives.
+    #[expect(clippy::boxed_local, reason = "it comes off a ring in its box")]
+    pub fn answer<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, answer: Box<Answer>) {
+        let answer = *answer;
+        let sent = answer.octets.as_ref().map_err(|why| *why).and_then(|octets| send(ctx, &answer, octets));
+        match sent {
+            Err(why) => {
+                ctx.counters.drop(why);
+                return;
+            }
+            // There was no frame, which is counted.
+            Ok(false) => return,
+            Ok(true) => {}
+        }
+        ctx.counters.add(Counter::Dhcp6Answered, 1);
+        ctx.counters.add(Counter::Dhcp6Leased, u64::from(answer.leased));
+        ctx.counters.add(Counter::Dhcp6NoneAvailable, u64::from(answer.none_available));
+        ctx.counters.add(Counter::Dhcp6OptionsLeftOut, u64::from(answer.left_out));
+        if let Some((address, mac)) = answer.given {
+            ctx.events.push(Event::LeaseGiven { interface: answer.interface, address, mac });
+        }
+        if let Some((address, count)) = answer.declined {
+            ctx.counters.add(Counter::Dhcp6Declined, u64::from(count));
+            let (interface, mac) = (answer.interface, answer.mac);
+            ctx.events.push(Event::LeaseDeclined { interface, address, mac });
+        }
+    }
+}
+
+fn buckets(config: &Config) -> (TokenBucket, Box<[TokenBucket]>) {
+    let of = |(rate, burst): (u32, u32)| TokenBucket::new(rate, burst);
+    (of(config.rate), vec![of(config.client_rate); BUCKETS].into_boxed_slice())
+}
+
+/// The source port and the payload of a UDP datagram that was checked.
+fn payload<'a>(ip: &Ipv6Repr, datagram: &'a [u8]) -> Result<(u16, &'a [u8]), DropReason> {
+    if datagram.len() < udp::HEADER {
+        return Err(DropReason::Dhcp6BadUdp);
+    }
+    let length = usize::from(be16(datagram, udp::LENGTH));
+    let source_port = be16(datagram, SRC_PORT);
+    if length < udp::HEADER || length > datagram.len() || source_port == 0 {
+        return Err(DropReason::Dhcp6BadUdp);
+    }
+    let datagram = &datagram[..length];
+    // RFC 8200 8.1: a UDP checksum is never missing over IPv6.
+    let octets = u32::try_from(length).unwrap_or(u32::MAX);
+    let sum = checksum::sum(datagram, checksum::pseudo6(ip.src, ip.dst, PROTO_UDP, octets));
+    if be16(datagram, udp::CHECKSUM) == 0 || checksum::fold(sum) != 0xffff {
+        return Err(DropReason::Dhcp6BadChecksum);
+    }
+    Ok((source_port, &datagram[udp::HEADER..]))
+}
+
+/// Sends a message; false if there was no frame for it.
+fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, answer: &Answer, octets: &[u8]) -> Result<bool, DropReason> {
+    let egress = if answer.destination.is_unicast_link_local() {
+        // RFC 9915 18.3.10: out of the interface that the message came in by. Where its sender is, its frame
+        // has told; a neighbour need not be looked for.
+        Egress::new(answer.interface, Via::Mac(answer.mac))
+    } else {
+        ctx.routes.lookup6(answer.destination).ok_or(DropReason::NoRoute)?
+    };
+    let interface = ctx.interfaces.get(egress.interface()).ok_or(DropReason::NoRoute)?;
+    let length = udp::HEADER + octets.len();
+    if ipv6::HEADER + length > usize::from(interface.mtu) {
+        return Err(DropReason::Dhcp6AnswerTooLong);
+    }
+    if ctx.outbox.room() == 0 {
+        return Err(DropReason::OutboxFull);
+    }
+    let src = interface.source6(answer.destination);
+    let Some(mut packet) = ctx.originate() else { return Ok(false) };
+    packet.frame.push_back(ipv6::HEADER + length).map_err(|_| DropReason::Dhcp6AnswerTooLong)?;
+    let ip = Ipv6Repr {
+        src,
+        dst: answer.destination,
+        next_header: PROTO_UDP,
+        hop_limit: HOP_LIMIT,
+        traffic_class: 0,
+        flow_label: 0,
+        payload_octets: length,
+    };
+    let b = packet.bytes_mut();
+    ip.emit(b).map_err(|_| DropReason::Dhcp6AnswerTooLong)?;
+    let datagram = &mut b[ipv6::HEADER..];
+    put16(datagram, SRC_PORT, SERVER_PORT);
+    put16(datagram, DST_PORT, answer.port);
+    put16(datagram, udp::LENGTH, u16::try_from(length).map_err(|_| DropReason::Dhcp6AnswerTooLong)?);
+    put16(datagram, udp::CHECKSUM, 0);
+    datagram[udp::HEADER..].copy_from_slice(octets);
+    let upper = u32::try_from(length).unwrap_or(u32::MAX);
+    let sum = checksum::sum(datagram, checksum::pseudo6(src, ip.dst, PROTO_UDP, upper));
+    // RFC 8200 8.1: a sum of zero is written as its other form.
+    let value = match !checksum::fold(sum) {
+        0 => 0xffff,
+        other => other,
+    };
+    put16(datagram, udp::CHECKSUM, value);
+    packet.meta.protocol = PROTO_UDP;
+    #[expect(clippy::cast_possible_truncation, reason = "the fixed header has 40 octets")]
+    let l4 = ipv6::HEADER as u16;
+    packet.meta.l4 = l4;
+    ctx.send(packet, egress);
+    Ok(true)
+}
