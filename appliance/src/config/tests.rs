@@ -106,6 +106,7 @@ fn the_example_says_what_is_the_default_anyway() {
         (c.icmp, c.neighbor, c.watchdog, &c.log),
         (plain.icmp, plain.neighbor, plain.watchdog, &plain.log)
     );
+    first_hop::the_examples_settings_are_defaults(&c, &plain);
     let (all, plain) = (c.nat64.unwrap(), plain.nat64.unwrap());
     assert_eq!((all.timeouts, all.subscribers), (plain.timeouts, plain.subscribers));
     assert_eq!((all.tenants.len(), all.static_mappings.len()), (1, 1));
