@@ -8,6 +8,7 @@ use causeway_wire::MacAddr;
 use std::time::Duration;
 
 mod bad;
+mod lab;
 mod told;
 mod whole;
 
