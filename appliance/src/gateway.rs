@@ -10,13 +10,14 @@ use crate::config::{self, Config};
 use crate::control::ControlHandle;
 use crate::control::introspect::{
     BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
-    Protocol, ProtocolPorts, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow, SubscriberPage,
-    SubscriberQuery, SubscriberRow,
+    Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
+    SubscriberPage, SubscriberQuery, SubscriberRow, VirtualRouterRow, VrrpReport,
 };
+use crate::control::track::{self, Judgement, Seen};
 use crate::plan::{Plan, PortFacts};
 use crate::worker::{Clock, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
-use causeway_flowtable::{FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
+use causeway_flowtable::{Bindings, FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
 use causeway_hwprofiles::bringup::{
     self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
 };
@@ -24,7 +25,7 @@ use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
 use causeway_hwprofiles::queues::DpdkQueues;
 use causeway_nat64::{BlockUsage, Log, SubscriberUsage};
-use causeway_neighbor::{Reachability, Resolved};
+use causeway_neighbor::{LinkId, Reachability, Resolved};
 use causeway_wire::l4;
 use std::error::Error;
 use std::io::Read as _;
@@ -98,6 +99,10 @@ impl PollLoop for Loop {
         self.0.as_mut().is_some_and(Worker::poll)
     }
 
+    fn may_stop(&mut self) -> bool {
+        self.0.as_mut().is_none_or(Worker::may_stop)
+    }
+
     fn drain(&mut self) {
         if let Some(worker) = &mut self.0 {
             worker.drain();
@@ -133,7 +138,9 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     })?;
     info!(stats = ?table.stats(), "flow table is ready");
     let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
-    let shared = Arc::new(Shared::<MbufFrame>::new(table, resolved, workers));
+    let [a, b, ..] = seed()?;
+    let bindings = Arc::new(Bindings::new(plan.bindings(), [a, b])?);
+    let shared = Arc::new(Shared::<MbufFrame>::new(table, resolved, bindings, workers));
     let clock = TscClock::new();
     let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control())?;
     control.attach(Arc::new(running));
@@ -320,6 +327,37 @@ struct Running {
     clock: TscClock,
     facts: Vec<PortFacts>,
     ports: PortControl,
+    /// The workers' heartbeats, as tracking last saw them.
+    beats: Mutex<Beats>,
+    /// What tracking found last.
+    judgement: Mutex<Judgement>,
+}
+
+/// Which workers poll, by their heartbeats.
+#[derive(Debug, Default)]
+struct Beats(Vec<(u64, Option<std::time::Instant>)>);
+
+/// A worker that has not polled for so long counts as one that does not.
+const SILENT: Duration = Duration::from_millis(500);
+
+impl Beats {
+    /// How many workers have not polled for [`SILENT`].
+    fn stalled(&mut self, beats: impl Iterator<Item = u64>) -> u16 {
+        let now = std::time::Instant::now();
+        let mut stalled = 0;
+        for (n, beat) in beats.enumerate() {
+            if self.0.len() <= n {
+                self.0.push((beat, None));
+            }
+            let (last, since) = &mut self.0[n];
+            if *last != beat {
+                (*last, *since) = (beat, None);
+            }
+            let since = *since.get_or_insert(now);
+            stalled += u16::from(now.saturating_duration_since(since) > SILENT);
+        }
+        stalled
+    }
 }
 
 impl Running {
@@ -332,7 +370,8 @@ impl Running {
     ) -> Result<Self, Box<dyn Error>> {
         let reader = shared.table.reader().ok_or("the flow table has no place for control's reader")?;
         let (shared, plan, reader) = (Arc::clone(shared), Mutex::new(Arc::clone(plan)), Mutex::new(reader));
-        Ok(Self { shared, plan, reader, clock, facts, ports })
+        let (beats, judgement) = (Mutex::default(), Mutex::default());
+        Ok(Self { shared, plan, reader, clock, facts, ports, beats, judgement })
     }
 
     fn plan(&self) -> Arc<Plan> {
@@ -516,13 +555,110 @@ impl Introspect for Running {
             .collect()
     }
 
+    fn track(&self) -> Option<Judgement> {
+        let plan = self.plan.try_lock().ok().map(|plan| Arc::clone(&plan))?;
+        let vrrp = plan.vrrp.as_ref()?;
+        let mut seen = Seen::default();
+        if plan.tracking.link {
+            let ports = vrrp.routers.iter().filter_map(|r| plan.active.interfaces.get(r.interface));
+            let mut ports: Vec<u16> = ports.map(|i| i.port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            let down = ports.iter().filter(|port| self.ports.link(**port).is_ok_and(|l| !l.up));
+            seen.down =
+                down.filter_map(|port| self.facts.get(usize::from(*port)).map(|f| f.name.clone())).collect();
+        }
+        seen.reachable = plan
+            .tracking
+            .next_hops
+            .iter()
+            .map(|hop| {
+                let interface = plan.active.interfaces.get(hop.interface)?;
+                self.shared.resolved.reachable(LinkId::of(interface), hop.address)
+            })
+            .collect();
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.stalled =
+            beats.stalled(self.shared.mailboxes.iter().map(|m| m.heartbeat.load(Ordering::Relaxed)));
+        let stats = self.shared.table.stats();
+        seen.full = stats.sessions >= u64::from(stats.session_capacity);
+        let judgement = track::judge(&plan.tracking, &seen);
+        self.shared.vrrp.set_tracking(judgement.penalty, judgement.fault);
+        *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = judgement.clone();
+        Some(judgement)
+    }
+
+    fn vrrp(&self) -> Option<VrrpReport> {
+        let plan = self.plan();
+        let vrrp = plan.vrrp.as_ref()?;
+        let status = self.shared.vrrp.status();
+        let judgement = self.judgement.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let router = |r: &causeway_vrrp::VirtualRouter| VirtualRouterRow {
+            network: plan.active.interfaces.get(r.interface).map(|i| i.name.clone()).unwrap_or_default(),
+            vrid: r.vrid,
+            mac: r.mac().to_string(),
+            addresses: r.addresses.clone(),
+            source: r.source,
+        };
+        Some(VrrpReport {
+            state: match status.phase {
+                causeway_vrrp::Phase::Initialize => "initialize",
+                causeway_vrrp::Phase::Backup => "backup",
+                causeway_vrrp::Phase::Active => "active",
+            }
+            .to_owned(),
+            since_s: self.clock.now().since(status.since).as_secs(),
+            priority: vrrp.priority,
+            effective_priority: status.priority,
+            interval_ms: u32::from(vrrp.interval_cs) * 10,
+            last_active: status.last_active,
+            adverts_sent: status.adverts_sent,
+            adverts_received: status.adverts_received,
+            became_active: status.became_active,
+            became_backup: status.became_backup,
+            tracking: judgement.reasons,
+            routers: vrrp.routers.iter().map(router).collect(),
+        })
+    }
+
+    fn router_advertisements(&self) -> Vec<RaRow> {
+        let plan = self.plan();
+        let now = self.clock.now();
+        let rows = plan.active.interfaces.iter().filter_map(|(id, interface)| {
+            let config = plan.ra.config(id)?;
+            let a = &config.advertised;
+            let flags = |p: &causeway_ra::PrefixInfo| {
+                let mut flags = String::new();
+                flags.extend(p.on_link.then_some('L'));
+                flags.extend(p.autonomous.then_some('A'));
+                flags
+            };
+            Some(RaRow {
+                network: interface.name.clone(),
+                source: interface.link_local,
+                managed: a.managed,
+                other: a.other,
+                router_lifetime_s: a.router_lifetime.as_secs(),
+                interval_s: (config.max_interval.as_secs(), config.min_interval.as_secs()),
+                mtu: a.mtu,
+                prefixes: a.prefixes.iter().map(|p| (p.prefix, flags(p))).collect(),
+                routes: a.routes.iter().map(|r| r.prefix).collect(),
+                dns_servers: a.dns_servers.clone(),
+                search: a.search.clone(),
+                pref64: a.pref64.iter().map(|p| p.prefix).collect(),
+                withdrawn: plan.ra.withdrawn(id, now).map(|(what, left)| (what, left.as_secs())).collect(),
+            })
+        });
+        rows.collect()
+    }
+
     fn generations(&self) -> Generations {
         self.generations_of(self.plan().generation)
     }
 
     fn reload(&self, config: Arc<Config>) -> Result<Generations, ReloadError> {
         let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = Plan::build(&config, &self.facts, Some(&current))
+        let plan = Plan::build(&config, &self.facts, Some((&current, self.clock.now())))
             .map_err(|e| ReloadError::Failed(e.to_string()))?;
         let plan = Arc::new(plan);
         if self.shared.mailboxes.iter().any(|m| m.plans.is_full()) {

@@ -7,15 +7,17 @@ mod views;
 pub use views::View;
 
 use crate::config::{self, Config, Inbound, Prefix};
+use crate::control::track::{NextHop, Tracking};
 use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::route::{Route4, Route6, RouteError, Target};
-use causeway_core::{IfId, Interface, Interfaces, Prefix4, Prefix6, Role, Routes};
+use causeway_core::{IfId, Instant, Interface, Interfaces, Prefix4, Prefix6, Role, Routes, Validation};
 use causeway_wire::{MacAddr, l4};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use views::OnLink;
 
 /// What the plan has to know of a port that was brought up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,14 @@ pub struct Plan {
     pub neighbor: causeway_neighbor::Config,
     /// NAT64, if it is configured.
     pub nat64: Option<Nat64Plan>,
+    /// The virtual routers, if any are configured.
+    pub vrrp: Option<Arc<causeway_vrrp::Config>>,
+    /// What lowers their priority.
+    pub tracking: Tracking,
+    /// Router advertisements.
+    pub ra: Arc<causeway_ra::Advertisements>,
+    /// DHCPv6, if it is configured.
+    pub dhcpv6: Option<Arc<causeway_dhcpv6::Config>>,
     /// ICMP errors a second and at once, for each stage of each worker that sends any.
     icmp: (u32, u32),
 }
@@ -96,12 +106,17 @@ pub enum PlanError {
 impl Plan {
     /// The plan of a configuration on these ports.
     ///
-    /// `before` is the plan in force, if there is one: its NAT64 pool is taken over as far as the
-    /// addresses are the same.
+    /// `before` is the plan in force, if there is one, and the time: its NAT64 pool is taken over as far as the
+    /// addresses are the same, and what it advertised and this one does not is withdrawn from then on.
     ///
     /// # Errors
     /// What contradicts what; see [`PlanError`].
-    pub fn build(config: &Config, ports: &[PortFacts], before: Option<&Self>) -> Result<Self, PlanError> {
+    pub fn build(
+        config: &Config,
+        ports: &[PortFacts],
+        before: Option<(&Self, Instant)>,
+    ) -> Result<Self, PlanError> {
+        let (before, now) = before.map_or((None, Instant::ZERO), |(plan, now)| (Some(plan), now));
         let generation = before.map_or(1, |b| b.generation + 1);
         let nat64 = match &config.nat64 {
             None => None,
@@ -115,12 +130,48 @@ impl Plan {
         };
         let addresses: Vec<Prefix4> =
             nat64.as_ref().map_or_else(Vec::new, |n: &Nat64Plan| n.config.addresses().collect());
-        let interfaces = interfaces(config, ports, &addresses)?;
-        let active = view(config, ports, interfaces, &addresses)?;
+        let own = interfaces(config, ports, &addresses)?;
+        let vrrp = first_hop::vrrp_of(config, ports);
+        let (active, standby) = match &vrrp {
+            None => (view(config, ports, own, &addresses)?, None),
+            Some(vrrp) => {
+                let standby = views::standing_by(&own, &vrrp.routers);
+                let mut standby = view(config, ports, standby, &[])?;
+                standby.classifier = standby.classifier.standing_by();
+                let on_link = |n: usize| {
+                    let network = config.networks.get(n);
+                    network.map_or_else(OnLink::default, |n| OnLink {
+                        six: n.on_link6.clone(),
+                        four: n.on_link4.clone(),
+                    })
+                };
+                let active = views::with_virtual(&own, vrrp, on_link);
+                (view(config, ports, active, &addresses)?, Some(standby))
+            }
+        };
+        let tracking = tracking(config, &active.interfaces);
+        let advertised = first_hop::ra_of(config);
+        let ra = match before {
+            Some(before) => before.ra.successor(&active.interfaces, advertised, now),
+            None => causeway_ra::Advertisements::new(&active.interfaces, advertised),
+        };
+        // The lease thread alone has to know the server's DUID that is kept with the leases.
+        let dhcpv6 = first_hop::dhcpv6_of(config, &[]);
         let neighbor = neighbor(config);
         neighbor.check()?;
         let icmp = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());
-        Ok(Self { generation, active, standby: None, neighbor, nat64, icmp })
+        Ok(Self {
+            generation,
+            active,
+            standby,
+            neighbor,
+            nat64,
+            vrrp: vrrp.map(Arc::new),
+            tracking,
+            ra: Arc::new(ra),
+            dhcpv6: dhcpv6.map(Arc::new),
+            icmp,
+        })
     }
 
     /// What holds while the virtual routers are active here, or elsewhere.
@@ -131,6 +182,18 @@ impl Plan {
             Some(standby) if !active => standby,
             _ => &self.active,
         }
+    }
+
+    /// Room for the bindings of sources that are leased.
+    #[must_use]
+    pub fn bindings(&self) -> u32 {
+        self.dhcpv6.as_ref().map_or(1, |d| d.capacity)
+    }
+
+    /// Next hops that have to answer: kept resolved whether there is traffic or not.
+    #[must_use]
+    pub fn kept(&self) -> Vec<(IfId, IpAddr)> {
+        self.tracking.next_hops.iter().map(|hop| (hop.interface, hop.address)).collect()
     }
 
     /// A fresh limiter for the ICMP errors of one stage (RFC 4443 2.4(f)).
@@ -188,10 +251,41 @@ fn interfaces(config: &Config, ports: &[PortFacts], addresses: &[Prefix4]) -> Re
             service6: Vec::new(),
             proxy4: if network.role == Role::Uplink { addresses.to_vec() } else { Vec::new() },
             sources6: network.sources.clone(),
+            validation: match network.source_validation {
+                config::SourceValidation::Off => Validation::Off,
+                config::SourceValidation::Prefix => Validation::Prefix,
+                config::SourceValidation::Leased => Validation::Leased,
+            },
+            groups6: dhcpv6_groups(config, network),
             ..Interface::default()
         })
     });
     Ok(Interfaces::new(list.collect::<Result<_, _>>()?))
+}
+
+/// Groups of DHCPv6 that are listened to on a network (RFC 9915 7.1): that of clients where there is DHCPv6, and
+/// that of relays everywhere, if there is any.
+fn dhcpv6_groups(config: &Config, network: &config::Network) -> Vec<Ipv6Addr> {
+    let servers = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
+    let clients = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+    let any = config.dhcpv6.as_ref().map(|_| servers);
+    any.into_iter().chain(network.dhcpv6.as_ref().map(|_| clients)).collect()
+}
+
+/// What lowers the priority of the virtual routers.
+fn tracking(config: &Config, interfaces: &Interfaces) -> Tracking {
+    let Some(vrrp) = &config.vrrp else { return Tracking::default() };
+    let track = &vrrp.track;
+    let hop = |hop: &config::TrackedHop| {
+        let interface = interfaces.by_name(hop.network.as_str())?;
+        Some(NextHop { interface, address: hop.address, penalty: hop.penalty.get() })
+    };
+    Tracking {
+        link: track.link,
+        next_hops: track.next_hops.iter().filter_map(hop).collect(),
+        worker_penalty: track.worker_penalty.get(),
+        table_penalty: track.table_penalty.get(),
+    }
 }
 
 /// Static routes, and the on-link prefixes that hold no address of ours (those with one are connected

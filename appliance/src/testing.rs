@@ -3,9 +3,10 @@
 use crate::config::Config;
 use crate::control::introspect::{
     BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
-    Protocol, ProtocolPorts, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow, SubscriberPage,
-    SubscriberQuery, SubscriberRow,
+    Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
+    SubscriberPage, SubscriberQuery, SubscriberRow, VrrpReport,
 };
+use crate::control::track::Judgement;
 use causeway_core::{Counter, Counters, DropReason, Event, IfId, Instant};
 use causeway_nat64::Log;
 use std::collections::VecDeque;
@@ -230,6 +231,18 @@ impl Introspect for FakeGateway {
 
     fn neighbors(&self) -> Vec<NeighborRow> {
         self.neighbors.clone()
+    }
+
+    fn track(&self) -> Option<Judgement> {
+        None
+    }
+
+    fn vrrp(&self) -> Option<VrrpReport> {
+        Some(VrrpReport { state: "backup".to_owned(), priority: 100, ..VrrpReport::default() })
+    }
+
+    fn router_advertisements(&self) -> Vec<RaRow> {
+        Vec::new()
     }
 
     fn ports(&self) -> Vec<PortRow> {

@@ -24,9 +24,9 @@ use causeway_core::{
     Instant, Meta, Outbox, Packet, Queues, Verdict,
 };
 use causeway_flowtable::{
-    Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker,
+    Bindings, Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker,
 };
-use causeway_forward::Forward;
+use causeway_forward::{Forward, SourceGuard};
 use causeway_nat64::{Expiry, Log, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
 use causeway_wire::MacAddr;
@@ -35,6 +35,7 @@ use causeway_wire::ethernet::EthernetRepr;
 use causeway_wire::ipv6::{self, Ipv6Repr};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -44,6 +45,8 @@ const HANDOFF_RING: usize = 1024;
 const EVENT_RING: usize = 1024;
 /// Records of the mapping log that wait for control.
 const LOG_RING: usize = 16_384;
+/// DHCPv6 messages that wait for control, and answers that wait for their worker.
+const DHCP_RING: usize = 2048;
 /// Plans on their way to a worker. Control waits for adoption, so one is enough; two let it hurry.
 const PLAN_RING: usize = 2;
 /// How long all workers together take to judge every flow slot once.
@@ -114,6 +117,10 @@ pub struct Mailbox<F> {
     pub generation: AtomicU64,
     /// Set by control to make the worker announce the addresses of its interfaces.
     pub announce: AtomicBool,
+    /// DHCPv6 messages for control.
+    pub dhcp_requests: ArrayQueue<Box<causeway_dhcpv6::Request>>,
+    /// Answers to them.
+    pub dhcp_answers: ArrayQueue<Box<causeway_dhcpv6::Answer>>,
 }
 
 impl<F> Mailbox<F> {
@@ -128,6 +135,8 @@ impl<F> Mailbox<F> {
             retired: ArrayQueue::new(PLAN_RING + 1),
             generation: AtomicU64::new(0),
             announce: AtomicBool::new(false),
+            dhcp_requests: ArrayQueue::new(DHCP_RING),
+            dhcp_answers: ArrayQueue::new(DHCP_RING),
         }
     }
 }
@@ -141,6 +150,14 @@ pub struct Shared<F> {
     pub resolved: Arc<Resolved>,
     /// One mailbox for each worker.
     pub mailboxes: Vec<Mailbox<F>>,
+    /// Where the virtual routers stand.
+    pub vrrp: Arc<causeway_vrrp::Shared>,
+    /// Who may send from which address, as the leases have it.
+    pub bindings: Arc<Bindings>,
+    /// Another gateway has all leases and is ready to take over.
+    pub peer_ready: AtomicBool,
+    /// Worker 0 has seen to it that the gateway may end.
+    left: AtomicBool,
     /// Flow slots that each worker has to judge in a round.
     slots_per_worker: u32,
 }
@@ -148,9 +165,28 @@ pub struct Shared<F> {
 impl<F> Shared<F> {
     /// What `workers` workers share.
     #[must_use]
-    pub fn new(table: Arc<FlowTable>, resolved: Arc<Resolved>, workers: u16) -> Self {
+    pub fn new(
+        table: Arc<FlowTable>,
+        resolved: Arc<Resolved>,
+        bindings: Arc<Bindings>,
+        workers: u16,
+    ) -> Self {
         let slots_per_worker = table.config().sessions.div_ceil(u32::from(workers.max(1)));
-        Self { table, resolved, mailboxes: (0..workers).map(|_| Mailbox::new()).collect(), slots_per_worker }
+        Self {
+            table,
+            resolved,
+            mailboxes: (0..workers).map(|_| Mailbox::new()).collect(),
+            vrrp: Arc::new(causeway_vrrp::Shared::new()),
+            bindings,
+            peer_ready: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            slots_per_worker,
+        }
+    }
+
+    /// A seed for a worker's random times, which hosts have no use for guessing.
+    fn random(&self, worker: u16) -> u64 {
+        RandomState::new().hash_one(worker)
     }
 }
 
@@ -250,6 +286,10 @@ struct Stages<S: FrameSource> {
     forward: Forward,
     /// Nothing while no NAT64 is configured; then no packet is of its classes.
     nat64: Option<Nat64<S::Frame>>,
+    /// Which sources are leased, for the networks that want it.
+    sources: SourceGuard,
+    /// VRRP, router advertisements, DHCPv6.
+    first_hop: FirstHop,
     /// Limits the ICMP errors that the neighbour stage asks for.
     errors: IcmpErrors,
     source: S,
@@ -298,6 +338,26 @@ pub struct Worker<Q: Queues, S: FrameSource<Frame = Q::Frame>, C> {
     swept: Instant,
 }
 
+/// What a poll works with, made from disjoint parts of the worker.
+macro_rules! pass {
+    ($worker:expr, $now:expr, $mailbox:expr, $guard:expr) => {
+        Pass {
+            now: $now,
+            id: $worker.id,
+            shared: &$worker.shared,
+            mailbox: $mailbox,
+            counters: &$mailbox.counters,
+            plan: &$worker.plan,
+            view: $worker.plan.view($worker.active),
+            active: &mut $worker.active,
+            guard: &$guard,
+            io: &mut $worker.io,
+            stages: &mut $worker.stages,
+            swept: &mut $worker.swept,
+        }
+    };
+}
+
 impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
     /// Worker number `id` with its queues. Nothing if the number is not one of `shared`, or was given
     /// out before.
@@ -320,11 +380,16 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
                 .ok()?,
             forward: Forward::new(Arc::clone(&view.forward)),
             nat64: nat64(&plan, &mailbox.log),
+            sources: SourceGuard::new(&view.interfaces, Arc::clone(&shared.bindings)),
+            first_hop: FirstHop::new(&plan, &shared, id),
             errors: plan.icmp_errors(),
             source,
             outbox: Outbox::new(),
             events: Events::new(),
         };
+        let mut stages = stages;
+        stages.neighbors.set_bindings(Some(Arc::clone(&shared.bindings)));
+        stages.neighbors.keep(plan.kept());
         let waiting = Waiting { arrived: Burst::new(), first: Default::default(), again: Default::default() };
         let tx = (0..queues.ports()).map(|_| ArrayVec::new()).collect();
         Some(Self {
@@ -344,22 +409,11 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
     /// One poll of everything. True if there was any packet.
     pub fn poll(&mut self) -> bool {
         let now = self.clock.now();
-        self.adopt_plan();
+        self.adopt_plan(now);
         let mailbox = &self.shared.mailboxes[usize::from(self.id)];
         let guard = self.flow.enter();
-        let mut pass = Pass {
-            now,
-            id: self.id,
-            shared: &self.shared,
-            mailbox,
-            counters: &mailbox.counters,
-            plan: &self.plan,
-            view: self.plan.view(self.active),
-            guard: &guard,
-            io: &mut self.io,
-            stages: &mut self.stages,
-            swept: &mut self.swept,
-        };
+        let mut pass = pass!(self, now, mailbox, guard);
+        pass.look_who_is_active();
         let busy = pass.hand_ins(&mut self.waiting) | pass.receive(&mut self.waiting);
         pass.timers();
         pass.events();
@@ -373,8 +427,22 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         busy
     }
 
+    /// A stop was asked for: true once this worker may stop. A gateway whose virtual routers are active says
+    /// that it leaves, and forwards on until another one has taken over.
+    pub fn may_stop(&mut self) -> bool {
+        let now = self.clock.now();
+        let mailbox = &self.shared.mailboxes[usize::from(self.id)];
+        let guard = self.flow.enter();
+        pass!(self, now, mailbox, guard).may_stop()
+    }
+
     /// Gives back every frame that is held anywhere, before the worker stops.
     pub fn drain(&mut self) {
+        let now = self.clock.now();
+        let mailbox = &self.shared.mailboxes[usize::from(self.id)];
+        let guard = self.flow.enter();
+        pass!(self, now, mailbox, guard).say_goodbye();
+        drop(guard);
         let mailbox = &self.shared.mailboxes[usize::from(self.id)];
         for port in 0..self.io.queues.ports() {
             self.io.flush(port, &mailbox.counters);
@@ -392,7 +460,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
 
     /// Takes over the newest plan, between two polls. The old one goes back to control to be freed.
     #[inline]
-    fn adopt_plan(&mut self) {
+    fn adopt_plan(&mut self, now: Instant) {
         let mailbox = &self.shared.mailboxes[usize::from(self.id)];
         if mailbox.plans.is_empty() {
             return;
@@ -405,6 +473,10 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
                 (Some(stage), Some(new)) => stage.reconfigure(Arc::clone(&new.config), Arc::clone(&new.pool)),
                 (stage, _) => *stage = nat64(&plan, &mailbox.log),
             }
+            self.stages.sources =
+                SourceGuard::new(&plan.active.interfaces, Arc::clone(&self.shared.bindings));
+            self.stages.neighbors.keep(plan.kept());
+            self.stages.first_hop.adopt(&plan, now);
             let generation = plan.generation;
             let old = std::mem::replace(&mut self.plan, plan);
             // Full means that control does not take them back in time: then it is freed here.
@@ -425,6 +497,8 @@ struct Pass<'a, 'g, Q: Queues, S: FrameSource<Frame = Q::Frame>> {
     plan: &'a Plan,
     /// The part of the plan that is in force.
     view: &'a View,
+    /// The virtual routers are active here.
+    active: &'a mut bool,
     guard: &'a Guard<'g>,
     io: &'a mut Io<Q>,
     stages: &'a mut Stages<S>,
@@ -447,6 +521,9 @@ macro_rules! ctx {
         }
     };
 }
+
+mod first_hop;
+use first_hop::{FirstHop, Service};
 
 impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// Takes what other workers handed over, at most a burst. True if there was anything.
@@ -471,19 +548,21 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// Takes a burst from each port through all stages. True if there was a frame.
     fn receive(&mut self, waiting: &mut Waiting<Q::Frame>) -> bool {
         let mut frames = ArrayVec::<Q::Frame, BURST>::new();
-        let mut any = false;
+        let (mut any, mut all) = (false, true);
         for port in 0..self.io.queues.ports() {
             self.io.queues.rx(port, &mut frames);
             if frames.is_empty() {
                 continue;
             }
             any = true;
+            all &= !frames.is_full();
             let octets: usize = frames.iter().map(Frame::octets).sum();
             self.counters.add(Counter::RxFrames, frames.len() as u64);
             self.counters.add(Counter::RxOctets, octets as u64);
             let class = self.classify(port, &mut frames, waiting);
             self.run(waiting, class);
         }
+        self.caught_up(all);
         any
     }
 
@@ -502,6 +581,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         let mut same = true;
         for (packet, class) in arrived.iter_mut().zip(&mut classes) {
             *class = self.view.classifier.classify_in_place(port, packet);
+        }
+        if self.stages.sources.is_needed() {
+            self.stages.sources.check(arrived, &mut classes[..arrived.len()]);
         }
         let class = classes[0];
         for other in &classes[1..arrived.len()] {
@@ -573,14 +655,20 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// Local packets go one at a time, and to the worker that owns their state.
     fn run_local(&mut self, burst: &mut Burst<Q::Frame>, again: &mut ByClass<Q::Frame>) {
         for mut packet in burst.drain(..) {
-            let owner = self.stages.neighbors.owner_of(&self.view.interfaces, &packet).unwrap_or(self.id);
-            if owner == self.id {
-                let verdict =
-                    self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet);
-                self.settle(packet, verdict, again, &mut None);
-            } else {
+            let service = first_hop::service(&packet);
+            let owner = match service {
+                Service::Neighbor => self.stages.neighbors.owner_of(&self.view.interfaces, &packet),
+                _ => Some(self.first_hop_owner(service)),
+            };
+            if let Some(owner) = owner.filter(|owner| *owner != self.id) {
                 self.hand_off(owner, Handoff::Process(Class::Local, packet));
+                continue;
             }
+            let verdict = match self.first_hop(service, &mut packet) {
+                Some(verdict) => verdict,
+                None => self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet),
+            };
+            self.settle(packet, verdict, again, &mut None);
         }
     }
 
@@ -644,7 +732,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             self.counters.drop(DropReason::NoRoute);
             return;
         };
-        let (src, ethertype) = (interface.mac, packet.meta.ethertype);
+        let ethertype = packet.meta.ethertype;
+        let src = if ethertype == ethernet::ETHERTYPE_IPV6 { interface.mac } else { interface.mac4() };
         let room = if interface.vlan.is_some() { ethernet::HEADER_TAGGED } else { ethernet::HEADER };
         if packet.frame.push_front(room).is_err() {
             self.counters.drop(DropReason::NoHeadroom);
@@ -719,6 +808,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         {
             self.stages.neighbors.announce(self.now);
         }
+        self.first_hop_timers();
         self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.errors, TIMERS_PER_POLL);
         if let Some(stage) = &mut self.stages.nat64 {
             stage.poll(&mut ctx!(self), self.guard);

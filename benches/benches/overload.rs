@@ -6,14 +6,18 @@
 //! than a tenth of its rate. What refusals themselves cost is printed as well: the share of the worker that
 //! they take when every second burst is one.
 //!
+//! And what a scan of a tenant's network costs: see `scan`.
+//!
 //! Environment: `BENCH_FLOWS` (default 100000), `CAUSEWAY_COMMIT`.
 
 #![forbid(unsafe_code)]
 
+mod scan;
+
 use causeway_benches::clocks::{Tsc, met, min_median};
 use causeway_benches::stage::{Direction, Flow, Frames, Gateway, Size, Stage};
 use causeway_benches::{WINDOW, measured_on, smoke};
-use causeway_core::{BURST, DropReason, Duration, Verdict};
+use causeway_core::{BURST, DropReason, Duration, Validation, Verdict};
 
 /// Octets of the packets, as IPv4.
 const OCTETS: usize = 46;
@@ -131,6 +135,9 @@ fn main() {
     let test = smoke();
     println!("INFO {}", measured_on());
     let tsc = Tsc::new();
+    for validation in [Validation::Prefix, Validation::Leased] {
+        scan::measure(&tsc, validation, if test { 3 } else { 501 });
+    }
     let flows = std::env::var("BENCH_FLOWS").unwrap_or_else(|_| "100000".to_owned());
     let mut flows: Vec<u32> = flows.split(',').map(|n| n.trim().parse().expect("numbers of flows")).collect();
     if test {

@@ -16,6 +16,7 @@
 //! - `new-sessions`: bursts in which every packet opens a session; the pool has ports for all of them, and
 //!   no hold-down.
 //! - `expire`: bursts of forwarding between sweeps, while all other sessions end; see `expire`.
+//! - `leased-sources`: the same flows where sources have to be leased, and where not; see `sources`.
 //! - `memory`: octets of a flow.
 //!
 //! Environment: `BENCH_FULL=1`; `BENCH_FLOWS=1000,100000` instead of the usual sizes; `BENCH_PAGES=small`
@@ -23,6 +24,8 @@
 //! for a while (for a profiler); `CAUSEWAY_COMMIT`.
 
 #![forbid(unsafe_code)]
+
+mod sources;
 
 use causeway::worker::SWEEP_AT_MOST;
 use causeway_benches::clocks::{Figure, Gather, Quiet, Tsc, met, min_median};
@@ -345,6 +348,11 @@ fn main() {
         }
         if (100_000..=1_000_000).contains(&flows) {
             expire(&tsc, flows, slots, 3);
+        }
+    }
+    if std::env::var_os("BENCH_FLOWS").is_none() {
+        for leases in if test { vec![1_000] } else { vec![1_000, 1_000_000] } {
+            sources::measure(&tsc, leases, if test { 3 } else { 501 });
         }
     }
     if test {

@@ -131,8 +131,9 @@ def test_a_reinstalled_host_gets_the_same_address(fresh, tmp_path):
 def test_dhcp6c_gets_a_prefix_and_it_is_reached(fresh, tmp_path):
     """A delegated prefix is routed to who has it."""
     h = fresh().up()
-    h.run("ip", "link", "add", "lan0", "type", "dummy")
-    h.run("ip", "link", "set", "lan0", "up")
+    h.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    for dev in ("lan0", "lan1"):
+        h.run("ip", "link", "set", dev, "up")
     program = f.Dhcp6c(h, tmp_path, prefix=True).start()
     try:
         program.bound(f.in_pool)

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import clients
+import failover
 import gateway as gw
 import lab
 import netns
@@ -112,8 +114,37 @@ class Demo:
         if state == "broken":
             say("   taking down what an earlier run left")
             self.lab_command("down")
-        self.lab_command("up")
-        return "up, and the gateway answers"
+        self.lab_command("up", "--pair")
+        return "up, both gateways run, and the virtual router answers"
+
+    @staticmethod
+    def fresh_server():
+        """cw-vm1 as a machine that was just installed: a kernel, dhclient, and nothing configured."""
+        seconds = clients.reinstall(n.VM1, n.VM1_ADDR)
+        (route,) = clients.default_routes(n.VM1)
+        resolvers, _ = clients.told_resolvers(n.VM1)
+        say(indent(netns.run("ip", "-n", n.VM1, "-6", "address", "show", "dev", "eth0", "scope", "global").stdout))
+        say(indent(netns.run("ip", "-n", n.VM1, "-6", "route", "show", "default").stdout))
+        say(indent(netns.ns_run(n.VM1, "cat", "/etc/resolv.conf").stdout))
+        if clients.addresses(n.VM1) != [n.VM1_ADDR]:
+            raise Failure(f"it has {clients.addresses(n.VM1)}")
+        if route["gateway"] != n.GW_TENANT_LL or resolvers != [n.DNS64]:
+            raise Failure(f"gateway {route['gateway']}, name servers {resolvers}")
+        return f"{n.VM1_ADDR}, gateway {route['gateway']}, DNS {', '.join(resolvers)} {seconds:.1f} s after its link came up"
+
+    def failover(self, what, action, bound_ms):
+        """The stream of pings around the end of the active gateway, which starts again afterwards."""
+        lab.wait_for(lambda: failover.active() is n.FIRST, 20, "cw-gw is not active")
+        time.sleep(1)
+        (row,) = failover.during(action, [n.V6ONLY], n.SECOND)
+        self.details.setdefault("failover", []).append({"what": what} | row)
+        config = Path(lab.describe()["gateway"]["config"])
+        lab.start_gateway(config)
+        lab.wait_for(lambda: failover.active() is n.FIRST, 20, "cw-gw did not come back")
+        told = f"{row['lost']} of {row['sent']} pings lost, nothing came for {row['longest_silence_ms']} ms"
+        if row["lost"] * failover.SPACING_MS > bound_ms:
+            raise Failure(f"{told}: more than {bound_ms} ms")
+        return told
 
     def lab_down(self):
         self.lab_command("down")
@@ -271,8 +302,13 @@ class Demo:
         mb = self.size // MB
         if build and not self.step("build", "cargo builds the appliance in release mode", self.build):
             return
-        if not self.step("lab up", "namespaces, servers and the gateway are up", self.lab_up):
+        if not self.step("lab up", "namespaces, servers and both gateways are up", self.lab_up):
             return
+        self.step(
+            "a fresh server boots",
+            f"cw-vm1, with a kernel and a DHCPv6 client and nothing configured, gets {n.VM1_ADDR}, its gateway and DNS",
+            self.fresh_server,
+        )
         self.step("NAT64: ping", f"5 answers from {n.V4ONLY} to vm1 ({TARGET})", lambda: self.ping(TARGET))
         self.step("NAT64: web page", f"the page of {n.V4ONLY}", lambda: self.page(TARGET))
         self.step("NAT64: source address", f"the server sees an address of {n.POOL4}", self.whoami)
@@ -284,6 +320,17 @@ class Demo:
         self.step("session table", f"it has sessions with {n.V4ONLY}", self.show_sessions)
         self.step("counters", "packets were translated both ways and forwarded", self.show_counters)
         self.step("drops by reason", "they can be told (a few are normal)", self.show_drops)
+        bound = failover.bound_ms(n.CONFIG, n.CONFIG2)
+        self.step(
+            "failover: the active gateway stops in order",
+            f"of pings every {failover.SPACING_MS} ms none is lost",
+            lambda: self.failover("ordered stop", lambda: lab.stop_process(n.FIRST.process, say), 0),
+        )
+        self.step(
+            "failover: the active gateway is killed (kill -9)",
+            f"of pings every {failover.SPACING_MS} ms at most {bound:.0f} ms are lost",
+            lambda: self.failover("kill -9", lambda: lab.kill_gateway(n.FIRST), bound),
+        )
         self.step("log", "no error and no panic in it", self.log_is_clean)
         self.step("lab down", "nothing is left", self.lab_down)
 

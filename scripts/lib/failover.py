@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 
 import lab
@@ -97,6 +98,20 @@ def during(action, targets, wanted=None):
             s.process.communicate()
         raise
     return [s.stop() | {"action_seconds": round(seconds, 2)} for s in streams]
+
+
+def bound_ms(first, second):
+    """How long nobody may forward when the first gateway dies without a word: three of its intervals, the skew of
+    the second (RFC 9568 6.1), and 20 ms. From the configurations."""
+    interval, priority = [], []
+    for config in (first, second):
+        vrrp = tomllib.loads(config.read_text()).get("vrrp")
+        if vrrp is None:
+            raise Failure(f"{config} has no section [vrrp]")
+        number, unit = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", vrrp.get("interval", "1s")).groups()
+        interval.append(float(number) * (1000 if unit == "s" else 1))
+        priority.append(vrrp.get("priority", 100))
+    return 3 * interval[0] + (256 - priority[1]) * interval[0] / 256 + 20
 
 
 def with_interval(config, interval, path):

@@ -87,7 +87,7 @@ def build_network(static=True):
             ip(ns, "link", "set", "lo", "up")
 
     # The tenants' segment and that of the uplinks.
-    bridge = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0".split()
+    bridge = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
     for name in ("br0", "br1"):
         ip(n.BRIDGE, "link", "add", name, *bridge)
     for host, mac in ((n.VM1, n.VM1_MAC), (n.VM2, n.VM2_MAC)):

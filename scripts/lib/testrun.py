@@ -261,7 +261,7 @@ def e2e(r, selection):
         if selection:
             command += ["-k", selection]
         began = time.monotonic()
-        code = r.run(command, 25)
+        code = r.run(command, 45)
         try:
             suite = xml.parse(report).getroot().find("testsuite")
             total, bad, skipped = (

@@ -201,6 +201,16 @@ enum Show {
         #[arg(long)]
         workers: bool,
     },
+    /// The virtual routers: whether they are active here, and what lowers their priority.
+    Vrrp {
+        #[command(flatten)]
+        common: ShowArgs,
+    },
+    /// What router advertisements say on each network.
+    Ra {
+        #[command(flatten)]
+        common: ShowArgs,
+    },
     /// Ports.
     Ports {
         #[command(flatten)]
@@ -492,6 +502,8 @@ fn show(what: Show, out: &mut Output) -> u8 {
         | Show::Neighbors { common, .. }
         | Show::Counters { common, .. }
         | Show::Ports { common }
+        | Show::Vrrp { common }
+        | Show::Ra { common }
         | Show::Plan { common } => common,
     };
     let as_json = common.json;

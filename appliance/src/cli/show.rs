@@ -5,7 +5,8 @@ use super::table::{Align, Table};
 use crate::control::client::{self, Client, ClientError};
 use crate::control::introspect::{
     CounterKind, CounterRow, Generations, MappingPage, MappingRow, NeighborRow, PAGE, PlanReport, PoolRow,
-    PortRow, ReloadReport, SUBSCRIBERS_PAGE, SessionPage, SessionRow, SubscriberPage, SubscriberRow,
+    PortRow, RaRow, ReloadReport, SUBSCRIBERS_PAGE, SessionPage, SessionRow, SubscriberPage, SubscriberRow,
+    VrrpReport,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -78,6 +79,17 @@ pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
             let rows: Vec<PortRow> = rows(client, &value, "ports")?;
             Ok(Shown { text: ports(&rows), json: value })
         }
+        Show::Vrrp { .. } => {
+            let value = client.get("/v1/vrrp")?;
+            let report: Option<VrrpReport> = rows1(client, &value, "vrrp")?;
+            let text = report.map_or_else(|| "no virtual routers are configured\n".to_owned(), |r| vrrp(&r));
+            Ok(Shown { text, json: value })
+        }
+        Show::Ra { .. } => {
+            let value = client.get("/v1/ra")?;
+            let rows: Vec<RaRow> = rows(client, &value, "ra")?;
+            Ok(Shown { text: router_advertisements(&rows), json: value })
+        }
         Show::Plan { .. } => {
             let value = client.get("/v1/plan")?;
             let report: PlanReport = parse(client, value.clone())?;
@@ -92,6 +104,87 @@ fn parse<T: DeserializeOwned>(client: &Client, value: Value) -> Result<T, Client
         path: client.socket().to_owned(),
         problem: format!("the answer is not what this version expects: {e}"),
     })
+}
+
+/// One value of an answer.
+fn rows1<T: DeserializeOwned>(client: &Client, value: &Value, key: &str) -> Result<T, ClientError> {
+    parse(client, value.get(key).cloned().unwrap_or_default())
+}
+
+fn vrrp(r: &VrrpReport) -> String {
+    let mut text = format!("state: {} for {} s\n", r.state, r.since_s);
+    let _ = writeln!(
+        text,
+        "priority: {} (configured: {}), an advertisement every {} ms",
+        r.effective_priority, r.priority, r.interval_ms
+    );
+    if let Some(address) = r.last_active {
+        let _ = writeln!(text, "last other active router: {address}");
+    }
+    let _ = writeln!(
+        text,
+        "advertisements: {} sent, {} received; became active {} times, backup {} times",
+        r.adverts_sent, r.adverts_received, r.became_active, r.became_backup
+    );
+    for reason in &r.tracking {
+        let _ = writeln!(text, "lowered: {reason}");
+    }
+    let mut t = Table::new(&[
+        ("NETWORK", Align::Left),
+        ("VRID", Align::Right),
+        ("MAC", Align::Left),
+        ("FROM", Align::Left),
+        ("ADDRESSES", Align::Left),
+    ]);
+    for v in &r.routers {
+        let addresses: Vec<String> = v.addresses.iter().map(ToString::to_string).collect();
+        t.row([
+            v.network.clone(),
+            v.vrid.to_string(),
+            v.mac.clone(),
+            v.source.to_string(),
+            addresses.join(", "),
+        ]);
+    }
+    text + &t.to_string()
+}
+
+fn router_advertisements(rows: &[RaRow]) -> String {
+    if rows.is_empty() {
+        return "no network has router advertisements\n".to_owned();
+    }
+    let mut text = String::new();
+    for r in rows {
+        let flag = |on: bool, name: &str| if on { format!(" {name}") } else { String::new() };
+        let _ = writeln!(
+            text,
+            "{}: from {}, every {} to {} s",
+            r.network, r.source, r.interval_s.1, r.interval_s.0
+        );
+        let _ = writeln!(
+            text,
+            "  router lifetime {} s, flags{}{}{}",
+            r.router_lifetime_s,
+            flag(r.managed, "M"),
+            flag(r.other, "O"),
+            r.mtu.map(|mtu| format!(", MTU {mtu}")).unwrap_or_default()
+        );
+        let mut list = |what: &str, items: Vec<String>| {
+            if !items.is_empty() {
+                let _ = writeln!(text, "  {what}: {}", items.join(", "));
+            }
+        };
+        list(
+            "prefixes",
+            r.prefixes.iter().map(|(p, flags)| format!("{p} {flags}").trim_end().to_owned()).collect(),
+        );
+        list("routes", r.routes.iter().map(ToString::to_string).collect());
+        list("DNS servers", r.dns_servers.iter().map(ToString::to_string).collect());
+        list("search list", r.search.clone());
+        list("NAT64 prefixes", r.pref64.iter().map(ToString::to_string).collect());
+        list("withdrawn", r.withdrawn.iter().map(|(what, s)| format!("{what} for {s} s")).collect());
+    }
+    text
 }
 
 fn rows<T: DeserializeOwned>(client: &Client, value: &Value, key: &str) -> Result<Vec<T>, ClientError> {

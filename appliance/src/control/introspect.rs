@@ -2,6 +2,7 @@
 //!
 //! The rows are the API: fields are added, never renamed.
 
+use super::track::Judgement;
 use crate::config::{Change, Config, Prefix};
 use causeway_core::Instant;
 use causeway_core::counters::{Counter, Counters, DropReason};
@@ -58,6 +59,16 @@ pub trait Introspect: Send + Sync {
 
     /// All ports.
     fn ports(&self) -> Vec<PortRow>;
+
+    /// Looks at what may lower the priority of the virtual routers, and tells the workers. Nothing without
+    /// virtual routers, or while a plan is being made.
+    fn track(&self) -> Option<Judgement>;
+
+    /// Where the virtual routers stand; nothing without any.
+    fn vrrp(&self) -> Option<VrrpReport>;
+
+    /// What is advertised on each network that has router advertisements.
+    fn router_advertisements(&self) -> Vec<RaRow>;
 
     /// Which generation of the plan is in use: the newest, and that of each worker.
     fn generations(&self) -> Generations;
@@ -362,6 +373,81 @@ pub struct PortRow {
     /// What the device counted, by the device's own names.
     #[serde(default)]
     pub statistics: std::collections::BTreeMap<String, u64>,
+}
+
+/// Where the virtual routers stand (RFC 9568 6.3).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpReport {
+    /// `initialize`, `backup` or `active`.
+    pub state: String,
+    /// For how many seconds.
+    pub since_s: u64,
+    /// Priority as configured.
+    pub priority: u8,
+    /// Priority in use: less what is wrong here.
+    pub effective_priority: u8,
+    /// Milliseconds between advertisements.
+    pub interval_ms: u32,
+    /// Who last advertised, other than we.
+    pub last_active: Option<IpAddr>,
+    /// Advertisements sent.
+    pub adverts_sent: u64,
+    /// Advertisements received and believed.
+    pub adverts_received: u64,
+    /// How often they became active here.
+    pub became_active: u64,
+    /// How often they ceased to be.
+    pub became_backup: u64,
+    /// What lowers the priority, in words.
+    pub tracking: Vec<String>,
+    /// The virtual routers.
+    pub routers: Vec<VirtualRouterRow>,
+}
+
+/// A virtual router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualRouterRow {
+    /// Name of its network.
+    pub network: String,
+    /// Its identifier.
+    pub vrid: u8,
+    /// Its link-layer address.
+    pub mac: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Our address that advertisements come from.
+    pub source: IpAddr,
+}
+
+/// What is advertised on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaRow {
+    /// Name of the network.
+    pub network: String,
+    /// The address that it comes from.
+    pub source: Ipv6Addr,
+    /// Flag M.
+    pub managed: bool,
+    /// Flag O.
+    pub other: bool,
+    /// Router lifetime, seconds.
+    pub router_lifetime_s: u64,
+    /// Longest and shortest time between unsolicited ones, seconds.
+    pub interval_s: (u64, u64),
+    /// The MTU option.
+    pub mtu: Option<u16>,
+    /// Prefixes, each with its flags: `L`, `A`, `LA` or nothing.
+    pub prefixes: Vec<(Prefix6, String)>,
+    /// Routes.
+    pub routes: Vec<Prefix6>,
+    /// DNS servers.
+    pub dns_servers: Vec<Ipv6Addr>,
+    /// Search list.
+    pub search: Vec<String>,
+    /// NAT64 prefixes.
+    pub pref64: Vec<Prefix6>,
+    /// What is being withdrawn, in words, and for how many more seconds.
+    pub withdrawn: Vec<(String, u64)>,
 }
 
 /// Which generation of the plan is in use.

@@ -15,11 +15,13 @@
 pub mod client;
 mod events;
 pub mod introspect;
+pub mod leases;
 mod natlog;
 mod notify;
 mod server;
 mod socket;
 mod state;
+pub mod track;
 mod watchdog;
 
 pub use introspect::Introspect;
@@ -164,9 +166,11 @@ async fn serve(
     let events = tokio::spawn(events::run(Arc::clone(&state), DRAIN_EVERY));
     let natlog = tokio::spawn(natlog::run(Arc::clone(&state), DRAIN_EVERY, stopped.clone()));
     let watch = tokio::spawn(watchdog::run(Arc::clone(&state), CHECK_EVERY, on_dead));
+    let track = tokio::spawn(track::run(Arc::clone(&state), track::EVERY));
     let reload = hangup.map(|hangup| tokio::spawn(reload_on(hangup, Arc::clone(&state))));
     server::run(listener, state, stopped).await;
     events.abort();
+    track.abort();
     watch.abort();
     if let Some(reload) = reload {
         reload.abort();

@@ -10,6 +10,8 @@
 //! | GET /v1/neighbors | all neighbours |
 //! | GET /v1/counters | all counters, per worker and in total |
 //! | GET /v1/ports | all ports |
+//! | GET /v1/vrrp | where the virtual routers stand; `vrrp` is null without any |
+//! | GET /v1/ra | what is advertised on each network |
 //! | GET /v1/plan | the resolved configuration and its generation |
 //! | POST /v1/reload | reads the configuration file again |
 //!
@@ -48,6 +50,8 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/counters", get(counters))
         .route("/v1/ports", get(ports))
+        .route("/v1/vrrp", get(vrrp))
+        .route("/v1/ra", get(router_advertisements))
         .route("/v1/plan", get(plan))
         .route("/v1/reload", post(reload))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "no such path") })
@@ -245,6 +249,14 @@ async fn counters(Shared(state): Shared<Arc<State>>) -> Response {
 
 async fn ports(Shared(state): Shared<Arc<State>>) -> Response {
     answer(ask(&state, |g| json!({ "ports": g.ports() })).await)
+}
+
+async fn vrrp(Shared(state): Shared<Arc<State>>) -> Response {
+    answer(ask(&state, |g| json!({ "vrrp": g.vrrp() })).await)
+}
+
+async fn router_advertisements(Shared(state): Shared<Arc<State>>) -> Response {
+    answer(ask(&state, |g| json!({ "ra": g.router_advertisements() })).await)
 }
 
 async fn plan(Shared(state): Shared<Arc<State>>) -> Response {

@@ -6,7 +6,7 @@
 use causeway_core::classify::Classifier;
 use causeway_core::net::Real;
 use causeway_core::{Interface, Interfaces, Routes};
-use causeway_vrrp::VirtualRouter;
+use causeway_vrrp::{OWNER, VirtualRouter};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,24 +27,46 @@ pub struct View {
 /// own, so that what we originate comes from them, and frames carry the virtual link-layer addresses
 /// (RFC 9568 7.3), which is how bridges learn where they are.
 ///
-/// A virtual address gets the on-link prefix that it is in, of those in `own` (our addresses and further
-/// prefixes of the network).
+/// A virtual address gets the on-link prefix that it is in, of those that `on_link` gives for the network of
+/// this number.
 pub(super) fn with_virtual(
     own: &Interfaces,
-    routers: &[VirtualRouter],
+    vrrp: &causeway_vrrp::Config,
     on_link: impl Fn(usize) -> OnLink,
 ) -> Interfaces {
     let mut list = Vec::with_capacity(own.count());
     for (n, (id, interface)) in own.iter().enumerate() {
         let mut i = interface.clone();
-        let of = |six: bool| routers.iter().find(|r| r.interface == id && r.source.is_ipv6() == six);
+        let of = |six: bool| vrrp.routers.iter().find(|r| r.interface == id && r.source.is_ipv6() == six);
         let (six, four) = (of(true), of(false));
         if six.is_some() || four.is_some() {
+            listen(&mut i, six.is_some(), four.is_some());
             apply(&mut i, six, four, &on_link(n));
+            // RFC 9568 6.1, Accept_Mode: the owner of the addresses accepts what is sent to them.
+            if !vrrp.accept && vrrp.priority != OWNER {
+                i.no_accept = six.into_iter().chain(four).flat_map(|r| r.addresses.iter().copied()).collect();
+            }
         }
         list.push(i);
     }
     Interfaces::new(list)
+}
+
+/// The interfaces as they are while the virtual routers are active elsewhere: our own addresses, and what is
+/// translated is nobody's here.
+pub(super) fn standing_by(own: &Interfaces, routers: &[VirtualRouter]) -> Interfaces {
+    let list = own.iter().map(|(id, interface)| {
+        let mut i = Interface { proxy4: Vec::new(), ..interface.clone() };
+        let on = |six: bool| routers.iter().any(|r| r.interface == id && r.source.is_ipv6() == six);
+        listen(&mut i, on(true), on(false));
+        i
+    });
+    Interfaces::new(list.collect())
+}
+
+fn listen(i: &mut Interface, six: bool, four: bool) {
+    i.groups6.extend(six.then(causeway_vrrp::group6));
+    i.groups4.extend(four.then(causeway_vrrp::group4));
 }
 
 /// Prefixes that are on the link of a network.
@@ -110,6 +132,18 @@ mod tests {
         Interfaces::new(vec![uplink, other])
     }
 
+    fn group(routers: &[VirtualRouter]) -> causeway_vrrp::Config {
+        causeway_vrrp::Config {
+            routers: routers.to_vec(),
+            priority: 100,
+            interval_cs: 10,
+            preempt: true,
+            preempt_delay: std::time::Duration::ZERO,
+            accept: false,
+            checksum4: causeway_vrrp::Peer4Checksum::default(),
+        }
+    }
+
     fn router(addresses: &[&str], source: &str) -> VirtualRouter {
         VirtualRouter {
             interface: IfId(0),
@@ -127,7 +161,7 @@ mod tests {
             six: vec!["2001:db8:ffff::/64".parse().unwrap()],
             four: vec!["192.0.2.0/24".parse().unwrap()],
         };
-        let active = with_virtual(&own(), &routers, on_link);
+        let active = with_virtual(&own(), &group(&routers), on_link);
         let i = active.get(IfId(0)).unwrap();
         let (v6, v4) = (MacAddr([0, 0, 0x5e, 0, 2, 64]), MacAddr([0, 0, 0x5e, 0, 1, 64]));
         let port = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -158,7 +192,7 @@ mod tests {
     #[test]
     fn a_family_without_a_virtual_router_keeps_the_ports_mac() {
         let routers = [router(&["192.0.2.2"], "192.0.2.3")];
-        let active = with_virtual(&own(), &routers, |_| OnLink::default());
+        let active = with_virtual(&own(), &group(&routers), |_| OnLink::default());
         let i = active.get(IfId(0)).unwrap();
         assert_eq!(i.mac, MacAddr([2, 0, 0, 0, 0, 2]));
         assert_eq!(i.mac4(), MacAddr([0, 0, 0x5e, 0, 1, 64]));

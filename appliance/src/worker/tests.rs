@@ -12,26 +12,26 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-const VM1: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
+pub(super) const VM1: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
 const VM2: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
-const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0xff, 1]);
+pub(super) const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0xff, 1]);
 const GW_TENANT: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const GW_UPLINK: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-const TENANT: usize = 0;
-const UPLINK: usize = 1;
+pub(super) const TENANT: usize = 0;
+pub(super) const UPLINK: usize = 1;
 
 /// The wires of all ports: what is to come in for each worker, and what went out.
 #[derive(Default)]
-struct Wires {
-    rx: Vec<Vec<VecDeque<Vec<u8>>>>,
-    tx: Vec<Vec<Vec<u8>>>,
+pub(super) struct Wires {
+    pub(super) rx: Vec<Vec<VecDeque<Vec<u8>>>>,
+    pub(super) tx: Vec<Vec<Vec<u8>>>,
     /// How many frames a transmit queue takes in one call; all if nothing.
     tx_room: Option<usize>,
 }
 
-struct MemQueues {
+pub(super) struct MemQueues {
     worker: usize,
-    wires: Rc<RefCell<Wires>>,
+    pub(super) wires: Rc<RefCell<Wires>>,
 }
 
 impl Queues for MemQueues {
@@ -60,7 +60,7 @@ impl Queues for MemQueues {
 }
 
 #[derive(Clone, Default)]
-struct VirtualClock(Rc<Cell<u64>>);
+pub(super) struct VirtualClock(pub(super) Rc<Cell<u64>>);
 
 impl Clock for VirtualClock {
     fn now(&self) -> Instant {
@@ -68,12 +68,12 @@ impl Clock for VirtualClock {
     }
 }
 
-struct Lab {
-    wires: Rc<RefCell<Wires>>,
-    clock: VirtualClock,
-    shared: Arc<Shared<HeapFrame>>,
-    workers: Vec<Worker<MemQueues, HeapSource, VirtualClock>>,
-    plan: Arc<Plan>,
+pub(super) struct Lab {
+    pub(super) wires: Rc<RefCell<Wires>>,
+    pub(super) clock: VirtualClock,
+    pub(super) shared: Arc<Shared<HeapFrame>>,
+    pub(super) workers: Vec<Worker<MemQueues, HeapSource, VirtualClock>>,
+    pub(super) plan: Arc<Plan>,
     marks: Vec<Snapshot>,
 }
 
@@ -91,9 +91,13 @@ impl Lab {
         Self::with(workers, &lab_text())
     }
 
-    fn with(workers: u16, text: &str) -> Self {
-        let config = Config::parse("lab.toml", text).unwrap();
-        let plan = Arc::new(Plan::build(&config, &facts(), None).unwrap());
+    pub(super) fn with(workers: u16, text: &str) -> Self {
+        Self::with_ports(workers, text, &facts())
+    }
+
+    pub(super) fn with_ports(workers: u16, text: &str, ports: &[PortFacts]) -> Self {
+        let config = Config::parse("lab.toml", text).unwrap_or_else(|e| panic!("{e}"));
+        let plan = Arc::new(Plan::build(&config, ports, None).unwrap());
         let table = FlowTable::new(&causeway_flowtable::Config {
             sessions: 1024,
             mappings: 1024,
@@ -104,7 +108,8 @@ impl Lab {
         })
         .unwrap();
         let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
-        let shared = Arc::new(Shared::new(table, resolved, workers));
+        let shared =
+            Arc::new(Shared::new(table, resolved, Arc::new(Bindings::new(64, [5, 6]).unwrap()), workers));
         let wires = Rc::new(RefCell::new(Wires {
             rx: (0..workers).map(|_| vec![VecDeque::new(); 2]).collect(),
             tx: vec![Vec::new(); 2],
@@ -162,17 +167,17 @@ impl Lab {
         self.mark();
     }
 
-    fn give(&self, worker: usize, port: usize, frame: &[u8]) {
+    pub(super) fn give(&self, worker: usize, port: usize, frame: &[u8]) {
         self.wires.borrow_mut().rx[worker][port].push_back(frame.to_vec());
     }
 
-    fn send(&mut self, worker: usize, port: usize, frame: &[u8]) {
+    pub(super) fn send(&mut self, worker: usize, port: usize, frame: &[u8]) {
         self.give(worker, port, frame);
         self.settle();
     }
 
     /// Polls all workers until nobody has anything to do.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..10 {
             let busy = self.workers.iter_mut().map(Worker::poll).fold(false, |a, b| a | b);
             if !busy {
@@ -210,12 +215,12 @@ impl Lab {
             .collect()
     }
 
-    fn mark(&mut self) {
+    pub(super) fn mark(&mut self) {
         self.marks = self.shared.mailboxes.iter().map(|m| Snapshot::of(&m.counters)).collect();
     }
 
     /// What moved since the last mark, all workers together, without what every frame moves.
-    fn moved(&self) -> Vec<(String, u64)> {
+    pub(super) fn moved(&self) -> Vec<(String, u64)> {
         const ALWAYS: [&str; 6] =
             ["rx-frames", "rx-octets", "tx-frames", "tx-octets", "busy-polls", "idle-polls"];
         let mut all = std::collections::BTreeMap::new();
@@ -230,7 +235,7 @@ impl Lab {
     }
 
     #[track_caller]
-    fn assert_moved(&self, want: &[(&str, u64)]) {
+    pub(super) fn assert_moved(&self, want: &[(&str, u64)]) {
         let want: Vec<(String, u64)> = want.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
         assert_eq!(self.moved(), want);
     }
@@ -434,7 +439,7 @@ fn rfc8158_4_what_begins_and_ends_is_in_the_workers_log_and_a_reload_turns_that_
     lab.pass(Duration::from_secs(310));
     assert_eq!(taken(&lab), [(SessionEnded, 6000), (MappingEnded, 6000)]);
     let config = Config::parse("lab.toml", &lab_text()).unwrap();
-    let next = Arc::new(Plan::build(&config, &facts(), Some(&lab.plan)).unwrap());
+    let next = Arc::new(Plan::build(&config, &facts(), Some((&lab.plan, lab.clock.now()))).unwrap());
     lab.shared.mailboxes[0].plans.push(next).unwrap();
     lab.settle();
     lab.send(0, TENANT, &flow(6001));
@@ -451,7 +456,7 @@ fn a_new_plan_is_adopted_between_polls_and_sessions_that_it_allows_live_on() {
     let before = lab.sent(UPLINK)[0].1.clone();
     let adopt = |lab: &mut Lab, text: &str| {
         let config = Config::parse("lab.toml", text).unwrap();
-        let plan = Arc::new(Plan::build(&config, &facts(), Some(&lab.plan)).unwrap());
+        let plan = Arc::new(Plan::build(&config, &facts(), Some((&lab.plan, lab.clock.now()))).unwrap());
         lab.plan = Arc::clone(&plan);
         for m in &lab.shared.mailboxes {
             m.plans.push(Arc::clone(&plan)).unwrap();

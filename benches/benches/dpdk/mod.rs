@@ -215,7 +215,8 @@ impl Nat64 {
         })
         .expect("memory for the table");
         let resolved = Arc::new(Resolved::new(&plan.neighbor, 1));
-        let shared = Arc::new(Shared::new(table, resolved, 1));
+        let bindings = Arc::new(causeway_flowtable::Bindings::new(1, [5, 6]).expect("memory for a binding"));
+        let shared = Arc::new(Shared::new(table, resolved, bindings, 1));
         let worker = Worker::new(0, Arc::clone(&shared), TscClock::new(), plan, queue.clone(), source);
         let mut nat64 = Self { worker: worker.expect("the first worker"), shared };
         nat64.establish(queue, flows);

@@ -75,9 +75,9 @@ listed! {
         Ip4NotOurs = "ip4-not-ours",
         /// The source address is not one that the network may send from (BCP 38).
         SpoofedSource = "spoofed-source",
-        /// The source address is bound to nobody, on a network that wants leased sources (RFC 7039 3).
+        /// The source address is bound to nobody, on a network that wants leased sources (RFC 7039).
         SourceNotBound = "source-not-bound",
-        /// The source address is bound to another link-layer address (RFC 7039 3).
+        /// The source address is bound to another link-layer address (RFC 7039).
         SourceOtherMac = "source-other-mac",
         /// The source is an address of the gateway itself.
         OwnSource = "own-source",
@@ -104,7 +104,7 @@ listed! {
         /// ND for an address that is not ours, or an answer that nobody asked for.
         NdNotOurs = "nd-not-ours",
         /// ND that claims an address which is bound to another station, or, on a network that wants leased sources,
-        /// to nobody (RFC 7513 9).
+        /// to nobody (RFC 7513).
         NdNotBound = "nd-not-bound",
         /// ND that the gateway does not act on (RFC 4861: Router Advertisements and Redirects of others).
         NdIgnored = "nd-ignored",

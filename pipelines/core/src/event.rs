@@ -116,6 +116,16 @@ impl Events {
         }
     }
 
+    /// The events that are there.
+    pub fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.list.iter()
+    }
+
+    /// Forgets events that a sibling has acted on.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Event) -> bool) {
+        self.list.retain(|event| keep(event));
+    }
+
     /// True when there is nothing to drain.
     #[inline]
     #[must_use]

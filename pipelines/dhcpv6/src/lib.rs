@@ -14,9 +14,11 @@ pub mod message;
 mod reply;
 pub mod request;
 pub mod stage;
+#[cfg(test)]
+mod testing;
 
 pub use config::{Config, Delegation, Link, Options, Pool, Reservation};
-pub use engine::{Disk, Engine, Outcome};
+pub use engine::{Engine, Grant, Outcome};
 pub use lease::{Change, Duid, Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
 pub use request::{Answer, Request};
 pub use stage::Stage;

@@ -1,5 +1,5 @@
 //! Who may send from which address: leased addresses and delegated prefixes, each with the link and the
-//! link-layer address that it belongs to (RFC 7513 4, RFC 7039 3.2). Read for packets, written seldom.
+//! link-layer address that it belongs to (RFC 7513, RFC 7039). Read for packets, written seldom.
 //!
 //! ```text
 //!  hash(link, prefix) -> two buckets, one cache line each:

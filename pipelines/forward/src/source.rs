@@ -1,4 +1,4 @@
-//! Sources that have to be leased (RFC 7039 3, RFC 7513 9, RFC 6620 3.2.3): on a network with
+//! Sources that have to be leased (RFC 7039, RFC 7513): on a network with
 //! [`Validation::Leased`] a packet passes only if its source is bound, on that link, to the link-layer
 //! address that its frame came from: as a single address, or within a delegated prefix.
 //!
@@ -8,7 +8,7 @@
 //!
 //! What is checked: everything that is forwarded or translated, and what is for the gateway itself from an
 //! address that leaves the link. What is not: link-local and unspecified sources (without them nobody could
-//! ask for a lease: RFC 7513 9.1), ARP, and what claims an address of ours, which neighbour discovery has
+//! ask for a lease: RFC 7513), ARP, and what claims an address of ours, which neighbour discovery has
 //! to hear of. Networks with other settings are checked in classification alone.
 
 use causeway_core::{BURST, Class, DropReason, Frame, IfId, Interface, Interfaces, Packet, Role, Validation};

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod nat64;
+pub mod ra;
+pub mod vrrp;
 
 use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreachable6};
@@ -40,6 +42,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("nat64_oracle6", nat64::oracle6),
     ("nat64_oracle4", nat64::oracle4),
     ("nat64_state", nat64::state),
+    ("vrrp", vrrp::sequence),
+    ("ra", ra::ra),
 ];
 
 const VM1: &str = "2001:db8:64::101";
@@ -500,6 +504,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             .map(|(n, p)| named("about", [&[n as u8 * 4][..], &p].concat(), n))
             .collect(),
         "local" => sequences(&[samples(VM1, "2001:db8:64::1", HOST4, "192.0.2.2"), neighbors(), packets]),
+        "ra" => sequences(&[ra::packets(), neighbors()]),
         "translate" => {
             let out = samples(VM1, "2001:db8:64:ff9b::c633:640a", HOST4, POOL4);
             let hairpin = samples(VM1, "2001:db8:64:ff9b::cb00:7101", HOST4, POOL4);
@@ -518,6 +523,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             let asked = [row(0, 0, "2001:db8:64:1::9"), row(0, 0, FAR), row(0, 0, "2001:db8:64::1")];
             vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
         }
+        "vrrp" => vrrp::seeds(),
         _ => nat64::seeds(target),
     };
     list.extend(found(target));
@@ -597,5 +603,11 @@ mod tests {
         assert!(classes.contains(&Class::Nat64Out) && classes.contains(&Class::Local), "{classes:?}");
         let out: usize = seeds("translate").iter().map(|(_, b)| translated(b)).sum();
         assert!(out > 20, "only {out} packets come out of NAT64");
+        let (mut one, mut all) = (0, 0);
+        for (_, b) in seeds("ra") {
+            let (more_one, more_all) = ra::advertised(&b);
+            (one, all) = (one + more_one, all + more_all);
+        }
+        assert!(one > 20 && all > 40, "{one} advertisements to one, {all} to all");
     }
 }

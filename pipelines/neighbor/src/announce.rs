@@ -118,7 +118,9 @@ fn proxies_of(i: &Interface) -> impl Iterator<Item = IpAddr> {
     // Of two prefixes that overlap, one holds the other.
     let both =
         |p: &Prefix4, net: &Prefix4| p.overlaps(*net).then(|| if p.len() > net.len() { *p } else { *net });
-    let first = i.proxy4.iter().flat_map(move |p| i.addrs4.iter().filter_map(move |(_, net)| both(p, net)));
+    let nets = i.addrs4.iter().enumerate();
+    let nets = nets.filter(|(n, (_, p))| !i.addrs4.iter().take(*n).any(|(_, before)| before == p));
+    let first = nets.flat_map(move |(_, (_, net))| i.proxy4.iter().filter_map(move |p| both(p, net)));
     // A prefix that holds an on-link one is not looked through for ever.
     let far = i.proxy4.iter().flat_map(|p| addresses4(p).take(4 * MOST_PROXIES));
     let far = far.filter(move |a| matches!(a, IpAddr::V4(a) if !on_link(*a)));
@@ -129,7 +131,8 @@ fn proxies_of(i: &Interface) -> impl Iterator<Item = IpAddr> {
 /// How many of those are not announced.
 fn proxies_left_out(i: &Interface) -> u64 {
     let all: u64 = i.proxy4.iter().map(|p| 1 << (32 - p.len())).sum();
-    all.saturating_sub(MOST_PROXIES as u64)
+    let own = i.addrs4.iter().filter(|(a, _)| i.proxy4.iter().any(|p| p.contains(*a))).count();
+    all.saturating_sub((MOST_PROXIES + own) as u64)
 }
 
 /// Tells the link that an address is ours.
@@ -165,3 +168,6 @@ pub(crate) fn announce_one<S: FrameSource>(
     let egress = Egress::new(id, Via::Mac(mac));
     originated(ctx, packet, written.is_ok().then_some(counter), egress);
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

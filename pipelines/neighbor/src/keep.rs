@@ -101,3 +101,6 @@ impl<F: Frame> Neighbors<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ pub(crate) enum Lesson {
 }
 
 impl<F: Frame> Neighbors<F> {
-    /// RFC 7513 9, RFC 6620 3.2.3: on a network that wants leased sources, who says something of an address
+    /// RFC 7513: on a network that wants leased sources, who says something of an address
     /// has to be the station that the address is bound to, by what it tells and by its frame. A link-local
     /// address that is bound to nobody is anybody's.
     pub(crate) fn is_anothers(
@@ -111,3 +111,6 @@ impl<F: Frame> Neighbors<F> {
         published
     }
 }
+
+#[cfg(test)]
+mod tests;

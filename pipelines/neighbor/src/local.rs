@@ -458,3 +458,5 @@ fn news<F: Frame>(interface: &Interface, packet: &Packet<F>) -> Option<(IpAddr, 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod views;

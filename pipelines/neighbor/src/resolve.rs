@@ -313,7 +313,7 @@ impl<F: Frame> Neighbors<F> {
     }
 
     /// True for an address that has no lease on a network that wants one. Link-local addresses need none:
-    /// a host has to have one before it can ask for a lease (RFC 7513 9.1).
+    /// a host has to have one before it can ask for a lease (RFC 7513).
     #[inline]
     fn is_not_bound(&self, interface: &Interface, address: IpAddr) -> bool {
         let Some(bindings) = &self.bindings else { return false };

@@ -142,6 +142,10 @@ pub enum ConfigError {
     Mtu,
     /// The prefix is link-local (RFC 4861 6.2.1) or multicast.
     Prefix(Prefix6),
+    /// The prefix, or the route, is there twice (RFC 4191 2.3).
+    Twice(Prefix6),
+    /// More than 17 routes (RFC 4191 4).
+    Routes,
     /// The prefix is to be preferred for longer than it is valid (RFC 4861 6.2.1).
     Preferred(Prefix6),
     /// The NAT64 prefix has a length that RFC 6052 2.2 does not have.
@@ -150,7 +154,8 @@ pub enum ConfigError {
     Server(Ipv6Addr),
     /// The name is none that DNS knows (RFC 1035 3.1).
     Name(String),
-    /// The resolver has priority 0, no ALPN, or a parameter that is empty or too long (RFC 9463 3.1.5, RFC 9460 2.2).
+    /// The resolver has priority 0, no ALPN, one that is empty or too long, HTTP without a path, or a path that does
+    /// not begin with a slash (RFC 9463 3.1.5, RFC 9460 2.2, RFC 9461 5).
     Encrypted(String),
     /// The URI of the captive portal is empty, or not ASCII.
     CaptivePortal,
@@ -169,6 +174,8 @@ impl fmt::Display for ConfigError {
             Self::ReachableTime => f.write_str("the reachable time is at most an hour"),
             Self::Mtu => f.write_str("the MTU is at least 1280 and at most that of the link"),
             Self::Prefix(p) => write!(f, "{p} is not a prefix to advertise"),
+            Self::Twice(p) => write!(f, "{p} is there twice"),
+            Self::Routes => f.write_str("there are at most 17 routes"),
             Self::Preferred(p) => write!(f, "{p} is to be preferred for longer than it is valid"),
             Self::Pref64(p) => write!(f, "{p}: a NAT64 prefix has a length of 32, 40, 48, 56, 64 or 96"),
             Self::Server(a) => write!(f, "{a} is not the address of a server"),
@@ -176,7 +183,7 @@ impl fmt::Display for ConfigError {
             Self::Encrypted(name) => {
                 write!(
                     f,
-                    "encrypted DNS `{name}`: a priority above 0 and at least one ALPN identifier are needed"
+                    "encrypted DNS `{name}`: needs a priority above 0, an ALPN identifier, and with h2 or h3 a path"
                 )
             }
             Self::CaptivePortal => f.write_str("the captive portal is an ASCII URI"),
@@ -210,6 +217,14 @@ impl Config {
             ensure(good && p.prefix.len() > 0, ConfigError::Prefix(p.prefix))?;
             ensure(p.preferred <= p.valid, ConfigError::Preferred(p.prefix))?;
         }
+        ensure(a.routes.len() <= 17, ConfigError::Routes)?;
+        let prefixes: Vec<Prefix6> = a.prefixes.iter().map(|p| p.prefix).collect();
+        let routes: Vec<Prefix6> = a.routes.iter().map(|r| r.prefix).collect();
+        for list in [prefixes, routes] {
+            if let Some((_, p)) = list.iter().enumerate().find(|(n, p)| list[..*n].contains(p)) {
+                return Err(ConfigError::Twice(*p));
+            }
+        }
         for p in &a.pref64 {
             ensure(matches!(p.prefix.len(), 32 | 40 | 48 | 56 | 64 | 96), ConfigError::Pref64(p.prefix))?;
         }
@@ -224,7 +239,8 @@ impl Config {
         }
         for e in &a.encrypted_dns {
             let ids = !e.alpn.is_empty() && e.alpn.iter().all(|id| (1..=255).contains(&id.len()));
-            let path = e.doh_path.as_ref().is_none_or(|p| !p.is_empty());
+            let http = e.alpn.iter().any(|id| id == "h2" || id == "h3");
+            let path = e.doh_path.as_ref().map_or(!http, |p| p.starts_with('/'));
             ensure(e.priority != 0 && ids && path, ConfigError::Encrypted(e.name.clone()))?;
         }
         let portal = a.captive_portal.as_ref();

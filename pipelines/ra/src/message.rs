@@ -98,7 +98,8 @@ type Written = (Vec<u8>, Option<Instant>);
 pub(crate) fn build(a: &Advertised, speaker: &Speaker, occasion: Occasion<'_>) -> (Vec<Message>, usize) {
     let link_layer =
         if a.link_layer { NdOption::LinkLayer(speaker.mac).emit().unwrap_or_default() } else { Vec::new() };
-    let room = speaker.room - ipv6::HEADER - FIXED - link_layer.len();
+    // Options have whole units of eight.
+    let room = (speaker.room - ipv6::HEADER - FIXED - link_layer.len()) & !7;
     let mut left_out = 0;
     let mut options: Vec<Written> = Vec::new();
     for (option, until) in said(a, occasion, room) {
@@ -241,4 +242,4 @@ fn message(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

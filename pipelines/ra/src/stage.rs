@@ -16,7 +16,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// Solicitations that a worker answers one by one, for each network: a second, and at once.
-const ANSWERS: (u32, u32) = (500, 500);
+const ANSWERS: (u32, u32) = (200, 200);
 /// Advertisements to clients of DHCPv6 that a worker sends, for each network: a second, and at once.
 const LEASES: (u32, u32) = (1000, 1000);
 /// The shortest time between two alarms about other routers on one network.
@@ -138,7 +138,7 @@ impl Stage {
         }
     }
 
-    /// RFC 6104: on a tenant's network nobody else is a router, whatever it says. It is never believed, only told of.
+    /// RFC 6104 5.4: on a tenant's network nobody else is a router, whatever it says. It is never believed, only told of.
     fn other_router<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
@@ -332,4 +332,4 @@ fn send<S: FrameSource>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

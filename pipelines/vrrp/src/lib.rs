@@ -37,6 +37,6 @@ mod testing;
 
 pub use config::{Config, Peer4Checksum, VirtualRouter};
 pub use group::Phase;
-pub use packet::{PROTOCOL, group4, group6};
+pub use packet::{OWNER, PROTOCOL, group4, group6};
 pub use shared::{Shared, Status};
 pub use stage::{Stage, Transition};

@@ -201,6 +201,37 @@ fn bcp38_a_network_without_validation_sends_from_anywhere_but_from_us_and_the_na
 }
 
 #[test]
+fn rfc9568_5_1_1_2_and_5_1_2_2_what_goes_to_the_groups_is_heard_or_dropped_and_never_forwarded() {
+    let six = MacAddr([0x33, 0x33, 0, 0, 0, 0x12]);
+    let four = MacAddr([1, 0, 0x5e, 0, 0, 0x12]);
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    for member in [false, true] {
+        let want = if member { Ok(Class::Local) } else { Err(DropReason::MulticastNotOurs) };
+        for i in &mut list {
+            i.groups6 = if member { vec!["ff02::12".parse().unwrap()] } else { vec![] };
+            i.groups4 = if member { vec!["224.0.0.18".parse().unwrap()] } else { vec![] };
+        }
+        let new = |list: &Vec<Interface>| {
+            Classifier::new(&Interfaces::new(list.clone()), &[vec![], vec![]], vec![], vec![])
+        };
+        for c in [new(&list), new(&list).standing_by()] {
+            let class = |dst, ethertype, l3: &[u8]| {
+                c.classify(UPLINK, HeapFrame::new(&eth(dst, None, ethertype, l3))).map(|(class, _)| class)
+            };
+            for hops in [1, 64, 255] {
+                let mut p = udp6("fe80::9", "ff02::12");
+                (p[6], p[7]) = (112, hops);
+                assert_eq!(class(six, 0x86dd, &p), want, "hop limit {hops}");
+                assert_eq!(class(GW, 0x86dd, &p), want, "to our own MAC address");
+            }
+            assert_eq!(class(four, 0x0800, &udp4("192.0.2.4", "224.0.0.18")), want);
+            assert_eq!(class(GW, 0x0800, &udp4("192.0.2.4", "224.0.0.18")), want);
+        }
+    }
+}
+
+// RFC 9568 6.1, and 8.3.1: what is for such an address goes nowhere.
+#[test]
 fn rfc9568_6_1_without_accept_mode_a_virtual_address_takes_neighbour_discovery_alone() {
     let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
     list[0].no_accept = vec!["fe80::1".parse().unwrap(), "2001:db8:64::1".parse().unwrap()];

@@ -39,7 +39,7 @@ impl Gate {
         Self::member(config, shared, 0)
     }
 
-    fn member(config: Config, shared: Arc<Resolved>, worker: u16) -> Self {
+    pub(crate) fn member(config: Config, shared: Arc<Resolved>, worker: u16) -> Self {
         let mut rig = Rig::lab();
         rig.source = HeapSource::new(1_000_000);
         rig.worker = (worker, shared.workers());
@@ -48,6 +48,20 @@ impl Gate {
         // Brings the timers to the present, as a worker's first loop does.
         gate.tick();
         gate
+    }
+
+    /// Goes on with these interfaces.
+    pub(crate) fn set_interfaces(&mut self, list: Vec<Interface>) {
+        self.rig.interfaces = Interfaces::new(list);
+        self.n.set_interfaces(&self.rig.interfaces, &self.rig.counters);
+    }
+
+    /// As `local`, in a frame from this station.
+    pub(crate) fn local_from(&mut self, from: MacAddr, interface: &str, octets: &[u8]) -> (Verdict, Vec<u8>) {
+        let mut packet = self.rig.packet(interface, octets);
+        packet.meta.src_mac = from;
+        let verdict = self.n.local(&mut self.rig.ctx(), &mut self.errors, &mut packet);
+        (verdict, packet.bytes().to_vec())
     }
 
     pub(crate) fn resolve(&mut self, interface: &str, via: &str) -> Resolution {
@@ -73,12 +87,12 @@ impl Gate {
         (verdict, packet.bytes().to_vec())
     }
 
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.n.tick(&mut self.rig.ctx(), &mut self.errors, 1_000_000);
     }
 
     /// Lets time pass in small steps, with a tick in each; gives what was sent.
-    fn pass(&mut self, time: Duration) -> Vec<Leaving> {
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<Leaving> {
         let mut sent = Vec::new();
         let steps = time.as_millis() / 10;
         for _ in 0..steps {
@@ -102,12 +116,12 @@ impl Gate {
     }
 
     /// A solicited answer from a tenant.
-    fn answer(&mut self, who: &str, from: MacAddr) -> Verdict {
+    pub(crate) fn answer(&mut self, who: &str, from: MacAddr) -> Verdict {
         let link = "tenant0";
         self.local(link, &ip6(who, "2001:db8:64::1").na(who, false, true, true, Some(from))).0
     }
 
-    fn listed(&self) -> Vec<Neighbor> {
+    pub(crate) fn listed(&self) -> Vec<Neighbor> {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(at) = from {
@@ -116,7 +130,7 @@ impl Gate {
         all
     }
 
-    fn known(&mut self, who: &str, from: MacAddr) {
+    pub(crate) fn known(&mut self, who: &str, from: MacAddr) {
         assert_eq!(self.send("tenant0", who, b"x"), Resolution::Hold);
         assert_eq!(self.answer(who, from), Verdict::Consume);
         self.rig.sent();

@@ -64,6 +64,7 @@ fn rfc9568_5_2_6_reserved_bits_are_sent_as_zero_and_ignored() {
     assert_eq!(Advert::parse(&m.message(), &around).unwrap().interval_cs, 10);
 }
 
+// RFC 9568 7.1, 5.2.2, 5.2.5, 5.2.9.
 #[test]
 fn rfc9568_7_1_each_check_of_the_message_has_its_own_answer() {
     let around = around("fe80::3", Peer4Checksum::Rfc9568);
@@ -128,6 +129,7 @@ fn rfc9568_7_1_the_checks_are_made_in_order() {
     assert_eq!(parse(&m), Ok(()));
 }
 
+// RFC 9568 5.2.9.
 #[test]
 fn nothing_is_written_into_a_slice_of_another_length() {
     let around = around("192.0.2.3", Peer4Checksum::Rfc9568);

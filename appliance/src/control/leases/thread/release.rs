@@ -1,0 +1,116 @@
+//! Commands of the administrator, and changes that are taken back.
+
+use super::super::Leasing;
+use super::super::handle::{Command, ReleaseError};
+use super::{Key, Thread, key};
+use causeway_dhcpv6::{Change, Kind, Lease, LeaseEvent, State, UnixSeconds};
+use std::collections::HashSet;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// A lease that is over.
+fn ended(lease: &Lease, now: UnixSeconds) -> Lease {
+    Lease {
+        state: State::Free,
+        preferred_until: now.min(lease.preferred_until),
+        valid_until: now.min(lease.valid_until),
+        ..lease.clone()
+    }
+}
+
+/// Changes that make nothing of `changes`, but for those under a key of `kept`: each key as it was before the
+/// first of them. What was not there before was never told to anybody and is over at once.
+pub(super) fn taken_back(changes: &[Change], kept: &HashSet<Key>, now: UnixSeconds) -> Vec<Change> {
+    let mut seen = kept.clone();
+    let first = changes.iter().filter(|c| seen.insert(key(&c.after)));
+    first
+        .map(|c| {
+            // Nobody was told of it: it does not have to rest, as if its holder had ended it.
+            let never = || Lease { preferred_until: 0, ..ended(&c.after, now) };
+            let after = c.before.clone().unwrap_or_else(never);
+            Change { at: now, event: LeaseEvent::Withdrawn, after, before: Some(c.after.clone()) }
+        })
+        .collect()
+}
+
+impl<L: Leasing> Thread<L> {
+    /// Does what the control socket asked for.
+    pub(super) fn commands(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(command) = self.inbox.try_recv() {
+            any = true;
+            match command {
+                Command::Release { address, kind, reply } => {
+                    let _ = reply.send(self.release(address, kind));
+                }
+                Command::Takeover { reply } => {
+                    let _ = reply.send(self.takeover());
+                }
+                Command::Reconfigure { server, reply } => {
+                    self.reconfigure(server);
+                    let _ = reply.send(());
+                }
+            }
+        }
+        any
+    }
+
+    /// Takes over a configuration, with our DUID.
+    pub(super) fn reconfigure(&mut self, server: Arc<L::Config>) {
+        let config = Arc::new(L::with_duid(&server, &self.duid));
+        self.server = server;
+        let changes = self.engine.reconfigure(config, self.now);
+        if !changes.is_empty() {
+            self.write_or_put_off(changes);
+        }
+    }
+
+    /// Writes changes that nobody waits for; if the disk refuses, as soon as it does not.
+    fn write_or_put_off(&mut self, changes: Vec<Change>) {
+        match self.store.commit(&changes) {
+            Ok(records) => self.tell(records),
+            Err(e) => {
+                self.disk_refused(&e);
+                changes.iter().for_each(|c| self.put_off(c.clone()));
+            }
+        }
+        self.bind(&changes);
+    }
+
+    /// Ends leases of an address or of the prefix that begins with it.
+    fn release(&mut self, address: Ipv6Addr, kind: Option<Kind>) -> Result<Vec<Lease>, ReleaseError> {
+        let kinds = [Kind::Address, Kind::Prefix, Kind::Registered];
+        let mut changes = Vec::new();
+        for kind in kinds.into_iter().filter(|k| kind.is_none_or(|wanted| wanted == *k)) {
+            let found = self.store.lease(kind, address).map_err(|e| ReleaseError::Store(e.to_string()))?;
+            let Some(before) = found.filter(|l| l.state != State::Free) else { continue };
+            let after = ended(&before, self.now);
+            changes.push(Change { at: self.now, event: LeaseEvent::Withdrawn, after, before: Some(before) });
+        }
+        if changes.is_empty() {
+            return Err(ReleaseError::NoLease(address));
+        }
+        let records = self.store.commit(&changes).map_err(|e| ReleaseError::Store(e.to_string()))?;
+        let released: Vec<Lease> = changes.iter().map(|c| c.after.clone()).collect();
+        for lease in &released {
+            info!(address = %lease.address, length = lease.length, "lease withdrawn by the administrator");
+            self.engine.adopt(lease.clone());
+        }
+        self.bind(&changes);
+        self.tell(records);
+        Ok(released)
+    }
+
+    fn takeover(&mut self) -> Result<(), ReleaseError> {
+        if !self.peer.is_configured() {
+            return Err(ReleaseError::NoPeer);
+        }
+        if self.peer.is_connected() {
+            return Err(ReleaseError::PeerIsThere);
+        }
+        warn!("the administrator says that the peer is out of service: new leases from all pools");
+        self.peer_takeover();
+        Ok(())
+    }
+}

@@ -1,0 +1,335 @@
+//! The first hop: whose a local packet is, what VRRP, router advertisements and DHCPv6 do at each poll, and
+//! what happens when the virtual routers change hands.
+//!
+//! ```text
+//!  worker 0:  VRRP's timers -> Active: announce all addresses -> advertise routers -> tell the others
+//!                           -> Backup: tell the others
+//!  others:    look what worker 0 told, once a poll
+//! ```
+
+use super::Pass;
+use crate::plan::Plan;
+use arrayvec::ArrayVec;
+use causeway_core::{
+    BURST, Ctx, DropReason, Event, Frame, FrameSource, IfId, Instant, Packet, Queues, Verdict,
+};
+use causeway_wire::l4::{PROTO_ICMPV6, PROTO_UDP, icmp};
+use causeway_wire::{MacAddr, ethernet};
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// IP protocol of VRRP (RFC 9568 5.1.1.4).
+const PROTO_VRRP: u8 = 112;
+/// Port of DHCPv6 servers and relays (RFC 9915 7.2).
+const DHCPV6_SERVER: u16 = 547;
+/// Answers from control that one poll sends, at most.
+const ANSWERS_PER_POLL: usize = BURST;
+/// How long VRRP's timers wait for what waits in the queues: after the processor was taken away, the
+/// advertisements that came meanwhile are judged first.
+const CATCH_UP: Duration = Duration::from_millis(20);
+/// Rounds of last advertisements, at most: each fills the outbox.
+const GOODBYES: usize = 1024;
+/// Added to the time in which a backup must have taken over from a gateway that leaves.
+const LEAVE_MARGIN: Duration = Duration::from_millis(50);
+/// And no longer than this, whatever the interval: whoever stops a gateway waits for it.
+const LEAVE_AT_MOST: Duration = Duration::from_millis(2_500);
+
+/// Whose a local packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// ARP, neighbour discovery, echo and the rest.
+    Neighbor,
+    /// VRRP.
+    Vrrp,
+    /// A message to a DHCPv6 server.
+    Dhcpv6,
+    /// A Router Solicitation or Advertisement.
+    Router,
+}
+
+/// Quick and rough: nothing is checked that the stage will check.
+pub(super) fn service<F: Frame>(packet: &Packet<F>) -> Service {
+    let meta = &packet.meta;
+    if meta.fragment || meta.ethertype == ethernet::ETHERTYPE_ARP {
+        return Service::Neighbor;
+    }
+    let l4 = usize::from(meta.l4);
+    let six = meta.ethertype == ethernet::ETHERTYPE_IPV6;
+    match meta.protocol {
+        PROTO_VRRP => Service::Vrrp,
+        PROTO_UDP if six => match packet.bytes().get(l4 + 2..l4 + 4) {
+            Some(port) if port == DHCPV6_SERVER.to_be_bytes() => Service::Dhcpv6,
+            _ => Service::Neighbor,
+        },
+        PROTO_ICMPV6 if six => match packet.bytes().get(l4) {
+            Some(&(icmp::V6_ROUTER_SOLICIT | icmp::V6_ROUTER_ADVERT)) => Service::Router,
+            _ => Service::Neighbor,
+        },
+        _ => Service::Neighbor,
+    }
+}
+
+/// The stages of the first hop, and where they stand.
+pub(super) struct FirstHop {
+    /// At worker 0 alone.
+    vrrp: Option<causeway_vrrp::Stage>,
+    ra: causeway_ra::Stage,
+    dhcpv6: Option<causeway_dhcpv6::Stage>,
+    /// Since when there is more in the queues than a poll takes; nothing while there is not.
+    behind: Option<Instant>,
+    /// When this gateway said that it leaves.
+    leaving: Option<Leaving>,
+}
+
+/// Of a gateway that is about to end.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    since: Instant,
+    /// Advertisements of others that had been received by then.
+    heard: u64,
+}
+
+impl FirstHop {
+    pub(super) fn new<F>(plan: &Plan, shared: &super::Shared<F>, worker: u16) -> Self {
+        let vrrp = plan.vrrp.as_ref().filter(|_| worker == 0);
+        Self {
+            vrrp: vrrp.map(|c| causeway_vrrp::Stage::new(Arc::clone(c), Arc::clone(&shared.vrrp))),
+            ra: causeway_ra::Stage::new(Arc::clone(&plan.ra), worker, shared.random(worker)),
+            dhcpv6: plan.dhcpv6.as_ref().map(|c| causeway_dhcpv6::Stage::new(Arc::clone(c))),
+            behind: None,
+            leaving: None,
+        }
+    }
+
+    /// Takes over another plan's settings.
+    pub(super) fn adopt(&mut self, plan: &Plan, now: Instant) {
+        if let (Some(stage), Some(config)) = (&mut self.vrrp, &plan.vrrp) {
+            stage.set_config(Arc::clone(config), now);
+        }
+        self.ra.set_config(Arc::clone(&plan.ra), now);
+        match (&mut self.dhcpv6, &plan.dhcpv6) {
+            (Some(stage), Some(config)) => stage.set_config(Arc::clone(config)),
+            (stage, config) => {
+                *stage = config.as_ref().map(|c| causeway_dhcpv6::Stage::new(Arc::clone(c)));
+            }
+        }
+    }
+}
+
+impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
+    /// The worker that a packet of the first hop belongs to.
+    pub(super) const fn first_hop_owner(&self, service: Service) -> u16 {
+        match service {
+            Service::Vrrp if self.plan.vrrp.is_some() => 0,
+            _ => self.id,
+        }
+    }
+
+    /// Handles a packet that is not the neighbour stage's. Nothing if it is, after all: the service is not
+    /// configured.
+    pub(super) fn first_hop(&mut self, service: Service, packet: &mut Packet<Q::Frame>) -> Option<Verdict> {
+        let hop = &mut self.stages.first_hop;
+        match service {
+            Service::Neighbor => None,
+            Service::Vrrp => hop.vrrp.as_mut().map(|stage| stage.receive(&mut ctx!(self), packet)),
+            // RFC 9568 6.4.2: whoever is not active answers for nothing that the hosts see.
+            Service::Dhcpv6 if hop.dhcpv6.is_some() && !*self.active => {
+                Some(Verdict::Drop(DropReason::VrrpNotActive))
+            }
+            Service::Dhcpv6 => {
+                let requests = &self.mailbox.dhcp_requests;
+                hop.dhcpv6.as_mut().map(|stage| stage.receive(&mut ctx!(self), packet, requests))
+            }
+            Service::Router if *self.active => Some(hop.ra.receive(&mut ctx!(self), packet)),
+            Service::Router => {
+                let solicits =
+                    packet.bytes().get(usize::from(packet.meta.l4)) == Some(&icmp::V6_ROUTER_SOLICIT);
+                solicits.then_some(Verdict::Drop(DropReason::VrrpNotActive))
+            }
+        }
+    }
+
+    /// Notes whether the queues were emptied.
+    pub(super) const fn caught_up(&mut self, all: bool) {
+        let behind = &mut self.stages.first_hop.behind;
+        match (all, &behind) {
+            (true, _) => *behind = None,
+            (false, None) => *behind = Some(self.now),
+            (false, Some(_)) => {}
+        }
+    }
+
+    /// At the start of a poll: what worker 0 told of the virtual routers.
+    #[inline]
+    pub(super) fn look_who_is_active(&mut self) {
+        if self.id == 0 || self.plan.standby.is_none() {
+            return;
+        }
+        let active = self.shared.vrrp.is_active(self.now);
+        if active != *self.active {
+            self.set_view(active);
+        }
+    }
+
+    /// Timers of the first hop, and answers that came back from control.
+    pub(super) fn first_hop_timers(&mut self) {
+        if self.id == 0 && self.plan.standby.is_some() {
+            self.vrrp_timers();
+        }
+        if *self.active {
+            self.stages.first_hop.ra.tick(&mut ctx!(self));
+        }
+        self.answers();
+    }
+
+    fn vrrp_timers(&mut self) {
+        self.shared.vrrp.beat(self.now);
+        let hop = &mut self.stages.first_hop;
+        let Some(vrrp) = &mut hop.vrrp else { return };
+        if hop.leaving.is_some() {
+            return;
+        }
+        if hop.behind.is_some_and(|since| self.now.since(since) < CATCH_UP) {
+            return;
+        }
+        match vrrp.tick(self.now) {
+            Some(causeway_vrrp::Transition::Active) => self.become_active(),
+            // The stage has told the other workers.
+            Some(causeway_vrrp::Transition::Backup) => {
+                self.stages.neighbors.became_backup();
+                self.set_view(false);
+            }
+            None => {}
+        }
+        if let Some(vrrp) = &mut self.stages.first_hop.vrrp {
+            vrrp.advertise(&mut ctx!(self));
+        }
+    }
+
+    /// RFC 9568 6.4.1 and 6.4.2: advertisement, then every address, then routers, and then packets.
+    fn become_active(&mut self) {
+        self.set_view(true);
+        if let Some(vrrp) = &mut self.stages.first_hop.vrrp {
+            vrrp.advertise(&mut ctx!(self));
+        }
+        self.flush_all();
+        // All addresses in this poll: each round fills the outbox, and there are not many.
+        let mut done = self.stages.neighbors.became_active(&mut ctx!(self));
+        self.flush_all();
+        while !done {
+            done = self.stages.neighbors.announce_all(&mut ctx!(self));
+            self.flush_all();
+        }
+        self.stages.first_hop.ra.became_active(&mut ctx!(self));
+        self.flush_all();
+        self.shared.vrrp.publish_active(true);
+    }
+
+    /// Puts the other part of the plan in force.
+    fn set_view(&mut self, active: bool) {
+        *self.active = active;
+        self.view = self.plan.view(active);
+        self.stages.neighbors.set_interfaces(&self.view.interfaces, self.counters);
+        self.stages.forward.set_config(Arc::clone(&self.view.forward));
+    }
+
+    /// Sends what the stages originated, at once.
+    fn flush_all(&mut self) {
+        self.send_outbox();
+        for port in 0..self.io.queues.ports() {
+            self.io.flush(port, self.counters);
+        }
+    }
+
+    /// Sends the answers that control gave, each Reply followed by a router advertisement.
+    fn answers(&mut self) {
+        if self.mailbox.dhcp_answers.is_empty() {
+            return;
+        }
+        for _ in 0..ANSWERS_PER_POLL {
+            let Some(answer) = self.mailbox.dhcp_answers.pop() else { break };
+            let Some(stage) = &mut self.stages.first_hop.dhcpv6 else { continue };
+            if *self.active {
+                stage.answer(&mut ctx!(self), answer);
+            } else {
+                self.counters.drop(DropReason::VrrpNotActive);
+            }
+            let given: ArrayVec<(IfId, Ipv6Addr, MacAddr), 4> = self
+                .stages
+                .events
+                .iter()
+                .filter_map(|event| match *event {
+                    Event::LeaseGiven { interface, address, mac } => Some((interface, address, mac)),
+                    _ => None,
+                })
+                .take(4)
+                .collect();
+            self.stages.events.retain(|event| !matches!(event, Event::LeaseGiven { .. }));
+            self.send_outbox();
+            for (interface, address, mac) in given {
+                self.stages.first_hop.ra.unicast(&mut ctx!(self), interface, address, mac);
+            }
+            self.send_outbox();
+        }
+    }
+
+    /// A stop was asked for. True once this worker may end: when another gateway has taken over, or would
+    /// have by now.
+    pub(super) fn may_stop(&mut self) -> bool {
+        if self.plan.standby.is_none() {
+            return true;
+        }
+        if self.id != 0 {
+            return self.shared.left.load(Ordering::Acquire);
+        }
+        let heard = self.shared.vrrp.status().adverts_received;
+        let hop = &mut self.stages.first_hop;
+        let Some(vrrp) = &mut hop.vrrp else { return true };
+        let leaving = match hop.leaving {
+            Some(leaving) => leaving,
+            None => {
+                vrrp.shutdown(&mut ctx!(self));
+                self.flush_all();
+                // Packets go on coming here until somebody else has the addresses.
+                self.shared.vrrp.publish_active(*self.active);
+                Leaving { since: self.now, heard }
+            }
+        };
+        self.stages.first_hop.leaving = Some(leaving);
+        let patience = self.plan.vrrp.as_ref().map_or(Duration::ZERO, |c| {
+            // RFC 9568 6.4.2: after a priority of zero a backup waits for its skew time, less than an interval.
+            (Duration::from_millis(u64::from(c.interval_cs) * 10) + LEAVE_MARGIN).min(LEAVE_AT_MOST)
+        });
+        let succeeded = heard != leaving.heard;
+        let done = !*self.active || succeeded || self.now.since(leaving.since) >= patience;
+        if done {
+            if !succeeded && *self.active && !self.shared.peer_ready.load(Ordering::Relaxed) {
+                self.no_router_any_more();
+            }
+            self.shared.left.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    /// The last words of a gateway without virtual routers: it is no router any more (RFC 4861 6.2.5).
+    pub(super) fn say_goodbye(&mut self) {
+        if self.id == 0 && self.plan.standby.is_none() {
+            self.no_router_any_more();
+        }
+    }
+
+    fn no_router_any_more(&mut self) {
+        for _ in 0..GOODBYES {
+            let done = self.stages.first_hop.ra.shutdown(&mut ctx!(self));
+            self.flush_all();
+            if done {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+"""Parts of the lab that need no lab: what is read from configurations, and how streams of pings are judged."""
+
+import failover
+import lab as lab_module
+import netns
+import pytest
+
+NETWORKS = """
+[[network]]
+name = "t"
+role = "tenant"
+{tenant}
+
+[[network]]
+name = "u"
+role = "uplink"
+addresses6 = ["2001:db8:ffff::3/64"]
+addresses4 = ["192.0.2.3/24"]
+"""
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        (NETWORKS.format(tenant=""), (False, False, ["192.0.2.3", "2001:db8:ffff::3"])),
+        (NETWORKS.format(tenant="[network.dhcpv6]"), (True, False, ["192.0.2.3", "2001:db8:ffff::3"])),
+        (NETWORKS.format(tenant="") + "[vrrp]\n", (False, True, ["192.0.2.3", "2001:db8:ffff::3"])),
+        ("", (False, False, [])),
+        ("[[[", (False, False, [])),
+        ("network = 5\n", (False, False, [])),
+    ],
+)
+def test_what_decides_how_the_lab_comes_up(tmp_path, text, wanted):
+    path = tmp_path / "lab.toml"
+    path.write_text(text)
+    got = lab_module.settings(path)
+    assert (got["dhcp"], got["vrrp"], got["own"]) == wanted
+
+
+def ping_output(answers):
+    """What `ping -D` prints for answers of (number, time)."""
+    lines = ["PING x(x) 56 data bytes"]
+    lines += [f"[{at:.6f}] 64 bytes from 2001:db8:6::10: icmp_seq={seq} ttl=63 time=0.2 ms" for seq, at in answers]
+    return "\n".join([*lines, "", "--- x ping statistics ---", "12 packets transmitted, ..."])
+
+
+def test_a_stream_without_loss():
+    got = failover.judge(ping_output([(i, 100 + i / 100) for i in range(1, 11)]))
+    assert (got["sent"], got["lost"], got["longest_silence_ms"]) == (10, 0, 10.0)
+
+
+def test_lost_ones_in_the_middle_count_and_late_ones_at_the_end_do_not():
+    answers = [(i, 100 + i / 100) for i in range(1, 50) if not 20 <= i < 45]
+    got = failover.judge(ping_output(answers))
+    assert (got["sent"], got["lost"], got["longest_silence_ms"]) == (49, 25, 260.0)
+
+
+def test_an_answer_twice_is_one():
+    text = ping_output([(1, 100.0), (1, 100.001), (2, 100.01)]).replace("time=0.2 ms", "time=0.2 ms (DUP!)", 1)
+    got = failover.judge(text)
+    assert (got["sent"], got["lost"], got["duplicates"]) == (2, 0, 1)
+
+
+def test_a_stream_without_any_answer_is_a_failure():
+    with pytest.raises(netns.Failure, match="no ping was answered"):
+        failover.judge("PING x(x) 56 data bytes\n")
+
+
+@pytest.mark.parametrize("keys", ['priority = 100\ninterval = "1s"', "priority = 100"])
+def test_another_interval_is_put_into_the_section_and_nowhere_else(tmp_path, keys):
+    path = tmp_path / "lab.toml"
+    path.write_text(f'[network.ra]\ninterval = "9s"\n[vrrp]\n{keys}\n[[vrrp.router]]\nvrid = 1\n')
+    text = failover.with_interval(path, "30ms", tmp_path / "other.toml").read_text()
+    assert text.count('interval = "30ms"') == 1 and text.count('interval = "9s"') == 1
+    assert '"1s"' not in text and "priority = 100" in text
+    assert text.index("[vrrp]") < text.index('interval = "30ms"') < text.index("[[vrrp.router]]")
+
+
+@pytest.mark.parametrize(
+    "interval, priority, wanted", [("100ms", 100, 300 + 60.9375 + 20), ("1s", 50, 3000 + 804.6875 + 20)]
+)
+def test_rfc9568_6_1_how_long_the_second_may_wait(tmp_path, interval, priority, wanted):
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text(f'[vrrp]\npriority = 150\ninterval = "{interval}"\n')
+    second.write_text(f'[vrrp]\npriority = {priority}\ninterval = "{interval}"\n')
+    assert failover.bound_ms(first, second) == wanted
+
+
+def test_without_vrrp_there_is_no_bound(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[gateway]\n")
+    with pytest.raises(netns.Failure, match=r"no section \[vrrp\]"):
+        failover.bound_ms(path, path)
