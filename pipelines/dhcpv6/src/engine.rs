@@ -14,7 +14,7 @@
 //!
 //! Every change is in [`Outcome::changes`], and is to be on disk before the answer leaves. If the disk
 //! refuses it, [`Engine::undo`] takes it back as if it had never been, and the request is handled once more
-//! with [`Disk::ReadOnly`].
+//! with [`Grant::ReadOnly`].
 
 mod bitmap;
 mod book;
@@ -38,14 +38,25 @@ use dhcproto::v6::Status;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-/// Whether changes can be kept.
+/// What may be given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Disk {
-    /// They can.
-    Writable,
-    /// They cannot: nothing is changed. Who has a lease keeps it, no longer than what the disk says of it
-    /// and the rest after it (`hold`) allow, so that the address is nobody else's even if this process
-    /// forgets; who has a reservation is told the whole lifetime. Others are told that there is nothing.
+pub enum Grant {
+    /// Anything.
+    All,
+    /// New leases from one half of each pool, and only of what another gateway, which may be giving out leases
+    /// as well, counts as nobody's.
+    Share {
+        /// Of each pair of neighbouring addresses or prefixes of a pool the one with the odd number.
+        odd: bool,
+        /// What ended so late that it had not rested by then is given to nobody but who had it.
+        parted: UnixSeconds,
+    },
+    /// Leases that are known, and reservations.
+    Known,
+    /// Nothing is changed: there is no disk to keep it on. Who has a lease keeps it, no longer than what the
+    /// disk says of it and the rest after it ([`Config::hold`]) allow, so that the address is nobody else's
+    /// even if this process forgets; who has a reservation is told the whole lifetime. Others are told that
+    /// there is nothing.
     ReadOnly,
 }
 
@@ -80,7 +91,7 @@ struct Client<'a> {
 #[derive(Clone, Copy)]
 struct Way {
     now: UnixSeconds,
-    disk: Disk,
+    grant: Grant,
     /// What is told is also done.
     commits: bool,
 }
@@ -134,9 +145,9 @@ impl Engine {
     }
 
     /// Handles a request.
-    pub fn handle(&mut self, request: &Request, now: UnixSeconds, disk: Disk) -> Outcome {
+    pub fn handle(&mut self, request: &Request, now: UnixSeconds, grant: Grant) -> Outcome {
         let mut changes = Vec::new();
-        match self.answer(request, now, disk, &mut changes) {
+        match self.answer(request, now, grant, &mut changes) {
             Ok(answer) => Outcome { answer: Some(Box::new(answer)), changes, why: None },
             Err(why) => {
                 let answer = Some(Box::new(reply::refusal(request, why)));
@@ -181,9 +192,9 @@ impl Engine {
         Some(self.end(lease, LeaseEvent::Withdrawn, now))
     }
 
-    /// Takes over a change that another gateway made.
-    pub fn adopt(&mut self, change: &Change) {
-        self.book.put(&change.after);
+    /// The lease of this address is this one from now on, as another gateway or the administrator says.
+    pub fn adopt(&mut self, lease: &Lease) {
+        self.book.put(lease);
     }
 
     /// All leases, of all states, in no order.
@@ -209,8 +220,8 @@ impl Engine {
     }
 
     fn end(&mut self, lease: Lease, event: LeaseEvent, now: UnixSeconds) -> Change {
-        let (preferred_until, valid_until) = (lease.preferred_until.min(now), lease.valid_until.min(now));
-        let after = Lease { state: State::Free, preferred_until, valid_until, ..lease.clone() };
+        let valid_until = lease.valid_until.min(now);
+        let after = Lease { state: State::Free, preferred_until: 0, valid_until, ..lease.clone() };
         self.change(event, Some(lease), after, now)
     }
 
@@ -218,7 +229,7 @@ impl Engine {
         &mut self,
         request: &Request,
         now: UnixSeconds,
-        disk: Disk,
+        grant: Grant,
         changes: &mut Vec<Change>,
     ) -> Result<Answer, DropReason> {
         let message = &request.received.message;
@@ -244,7 +255,7 @@ impl Engine {
             (_, None) => return Err(DropReason::Dhcp6NoClientId),
             (Ask::Confirm, Some(client)) => reply.status = Some(self.confirm(&client)?),
             (Ask::Release | Ask::Decline, Some(client)) => {
-                let way = Way { now, disk, commits: true };
+                let way = Way { now, grant, commits: true };
                 reply.ias = self.give_back(&client, way, changes);
                 reply.status = Some(Status::Success);
                 if message.ask == Ask::Decline {
@@ -255,10 +266,10 @@ impl Engine {
             (Ask::Solicit, Some(client)) => {
                 reply.advertise = !rapid;
                 reply.rapid_commit = rapid;
-                reply.ias = self.give(&client, Way { now, disk, commits: rapid }, changes);
+                reply.ias = self.give(&client, Way { now, grant, commits: rapid }, changes);
             }
             (Ask::Request | Ask::Renew | Ask::Rebind, Some(client)) => {
-                reply.ias = self.give(&client, Way { now, disk, commits: true }, changes);
+                reply.ias = self.give(&client, Way { now, grant, commits: true }, changes);
             }
         }
         Ok(reply.answer())
@@ -293,7 +304,7 @@ impl Engine {
                 told.push(ToldIa::status(ia, Status::NoBinding, "not your lease"));
             }
             // RFC 9915 18.2.8: only addresses are declined.
-            if way.disk == Disk::ReadOnly || (decline && ia.kind == IaKind::Prefixes) {
+            if way.grant == Grant::ReadOnly || (decline && ia.kind == IaKind::Prefixes) {
                 continue;
             }
             for lease in bound {
@@ -401,7 +412,7 @@ impl Engine {
                 told.leases.push(Told { address, length, preferred: 0, valid });
             } else {
                 told.leases.push(Told { address, length, preferred: 0, valid: 0 });
-                if way.disk == Disk::Writable {
+                if way.grant != Grant::ReadOnly {
                     changes.push(self.end(lease, LeaseEvent::Withdrawn, way.now));
                 }
             }
@@ -433,7 +444,7 @@ impl Engine {
         let name = link.name.clone();
         let (mut preferred, mut valid) = (seconds(link.preferred), seconds(link.valid));
         let before = self.book.get(kind, address).map(|e| self.book.lease_of(e));
-        if way.disk == Disk::ReadOnly {
+        if way.grant == Grant::ReadOnly {
             let reserved =
                 claim.is_some_and(|n| self.book.places.reserved(n, kind).contains(&(address, length)));
             if !reserved {

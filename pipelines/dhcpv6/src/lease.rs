@@ -69,7 +69,8 @@ pub struct Lease {
     pub mac: Option<MacAddr>,
     /// State.
     pub state: State,
-    /// Preferred until then.
+    /// Preferred until then. Of a free one 0 if it did not just run out: it was released or withdrawn, and
+    /// its holder knows.
     pub preferred_until: UnixSeconds,
     /// Valid until then; of a declined one the end of its quarantine.
     pub valid_until: UnixSeconds,

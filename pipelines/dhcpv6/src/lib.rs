@@ -18,7 +18,7 @@ pub mod stage;
 mod testing;
 
 pub use config::{Config, Delegation, Link, Options, Pool, Reservation};
-pub use engine::{Disk, Engine, Outcome};
+pub use engine::{Engine, Grant, Outcome};
 pub use lease::{Change, Duid, Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
 pub use request::{Answer, Request};
 pub use stage::Stage;

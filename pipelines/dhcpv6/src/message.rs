@@ -340,7 +340,7 @@ fn at_least(content: &[u8], octets: usize) -> Result<(), MessageError> {
     if content.len() >= octets { Ok(()) } else { Err(MessageError::OptionLength) }
 }
 
-fn duid(content: &[u8]) -> Result<Box<[u8]>, MessageError> {
+fn read_duid(content: &[u8]) -> Result<Box<[u8]>, MessageError> {
     if DUID_OCTETS.contains(&content.len()) { Ok(content.into()) } else { Err(MessageError::Duid) }
 }
 
@@ -408,8 +408,8 @@ fn message(octets: &[u8]) -> Result<Message, MessageError> {
     for option in Options(options) {
         let (code, content, whole) = option?;
         match code {
-            OptionCode::ClientId => once(&mut client_id, duid(content)?)?,
-            OptionCode::ServerId => once(&mut server_id, duid(content)?)?,
+            OptionCode::ClientId => once(&mut client_id, read_duid(content)?)?,
+            OptionCode::ServerId => once(&mut server_id, read_duid(content)?)?,
             OptionCode::IANA | OptionCode::IAPD => {
                 if ias.len() == MOST_IAS {
                     return Err(MessageError::TooManyIas);
@@ -525,3 +525,6 @@ fn association(code: OptionCode, content: &[u8]) -> Result<Ia, MessageError> {
     }
     Ok(Ia { kind, iaid, shown })
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,3 +248,6 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, answer: &Answer, octets: &[u8]) ->
     ctx.send(packet, egress);
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Messages of clients and relays for this crate's tests, written by `dhcproto`, and answers read by it.
 
 use crate::config::{Config, Delegation, Link, Options, Pool, Reservation};
-use crate::engine::{Disk, Engine, Outcome};
+use crate::engine::{Engine, Grant, Outcome};
 use crate::lease::UnixSeconds;
 use crate::message;
 use crate::request::{Answer, Request};
@@ -267,10 +267,9 @@ pub(crate) fn unwrap(answer: &Answer, relays: usize) -> (Vec<RelayMessage>, Seen
             let (code, length) =
                 (causeway_wire::be16(&octets, at), usize::from(causeway_wire::be16(&octets, at + 2)));
             let content = octets[at + 4..at + 4 + length].to_vec();
-            if code == 9 {
-                inner = Some(content)
-            } else {
-                full.opts_mut().insert(raw(code, &content))
+            match code {
+                9 => inner = Some(content),
+                _ => full.opts_mut().insert(raw(code, &content)),
             }
             at += 4 + length;
         }
@@ -284,17 +283,17 @@ pub(crate) fn unwrap(answer: &Answer, relays: usize) -> (Vec<RelayMessage>, Seen
 pub(crate) struct Server {
     pub(crate) engine: Engine,
     pub(crate) now: UnixSeconds,
-    pub(crate) disk: Disk,
+    pub(crate) grant: Grant,
 }
 
 impl Server {
     pub(crate) fn new(config: Config) -> Self {
         let engine = Engine::new(Arc::new(config), std::iter::empty());
-        Self { engine, now: T0, disk: Disk::Writable }
+        Self { engine, now: T0, grant: Grant::All }
     }
 
     pub(crate) fn handle(&mut self, request: &Request) -> Outcome {
-        self.engine.handle(request, self.now, self.disk)
+        self.engine.handle(request, self.now, self.grant)
     }
 
     /// Handles a message of a host's own.

@@ -83,10 +83,9 @@ mod tests {
             let (mut map, mut model) = (Bitmap::new(bits), vec![false; bits]);
             for (set, at, run) in steps {
                 let at = at.index(bits);
-                for bit in at..(at + run).min(bits) {
-                    if set { map.set(bit) } else { map.clear(bit) }
-                    model[bit] = set;
-                }
+                let end = (at + run).min(bits);
+                (at..end).for_each(|bit| if set { map.set(bit) } else { map.clear(bit) });
+                model[at..end].fill(set);
                 for from in [0, at, bits - 1] {
                     let want = (from..bits).find(|b| !model[*b]);
                     prop_assert_eq!(map.next_clear(from), want, "from {}", from);

@@ -17,15 +17,15 @@
 use super::book::Entry;
 use super::places::reserved_iid;
 use super::pool::Pool;
-use super::{Client, Disk, Engine, Way};
-use crate::lease::{Identity, Kind, State};
+use super::{Client, Engine, Grant, Way};
+use crate::lease::{Identity, Kind, State, UnixSeconds};
 use crate::message::{Ask, Ia};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 
 /// Ended leases that are looked at before there is none to take.
-const TRIES: usize = 64;
+const TRIES: usize = 256;
 
 /// What is chosen for.
 pub(super) struct Wish<'a> {
@@ -55,6 +55,7 @@ impl Engine {
             .of(&client.identity)
             .filter(|e| e.kind == wish.kind && self.book.link_of(e) == Some(client.link))
             .filter(|e| e.state != State::Declined && !wish.is_taken(e.address))
+            .filter(|e| client.is_server_of(e) || self.is_over(e, wish))
             .filter(|e| reserved.contains(&(e.address, e.length)) || self.may_be_given(client, wish, e))
             .collect();
         // In an order that does not depend on the past: reserved, then active ones first, the latest first.
@@ -81,11 +82,8 @@ impl Engine {
         if !makes {
             return None;
         }
-        // The same server under another DUID. What is behind a port that a relay names may be another
-        // server: only what is over is taken from it.
-        let same = matches!(client.identity, Identity::Mac(_));
-        let reinstalled =
-            |e: &&&Entry| *e.duid != *client.duid && (same || e.state == State::Free) && self.still(e, wish);
+        // The same server under another DUID.
+        let reinstalled = |e: &&&Entry| *e.duid != *client.duid && self.still(e, wish);
         if let Some(e) = own.iter().find(reinstalled) {
             return Some(element(e));
         }
@@ -97,19 +95,41 @@ impl Engine {
         if let Some(e) = over().find(liked).or_else(|| over().next()) {
             return Some(element(e));
         }
-        if wish.way.disk == Disk::ReadOnly {
+        if matches!(wish.way.grant, Grant::Known | Grant::ReadOnly) {
             return None;
         }
         self.shown(client, wish).or_else(|| self.unused(client, wish)).or_else(|| self.ended(client, wish))
     }
 
-    /// True if a lease of the client's own may still be given to it without the disk.
+    fn rests_until(&self, e: &Entry) -> UnixSeconds {
+        e.valid_until.saturating_add(self.book.places.config.hold.as_secs())
+    }
+
+    /// True if a lease of the client's own may still be given to it, although others may exist that are not
+    /// known here.
     fn still(&self, e: &Entry, wish: &Wish<'_>) -> bool {
-        wish.way.disk == Disk::Writable
-            || wish
-                .claim
-                .is_some_and(|n| self.book.places.reserved(n, e.kind).contains(&(e.address, e.length)))
-            || e.valid_until.saturating_add(self.book.places.config.hold.as_secs()) > wish.way.now
+        let reserved = || {
+            wish.claim.is_some_and(|n| self.book.places.reserved(n, e.kind).contains(&(e.address, e.length)))
+        };
+        // What its holder ended may be somebody else's at once; what ran out, not before it rested.
+        let lasts = (e.state != State::Free || e.preferred_until != 0) && self.rests_until(e) > wish.way.now;
+        match wish.way.grant {
+            Grant::All => true,
+            Grant::Share { .. } => lasts || reserved() || self.in_share(wish, e.address, e.length),
+            Grant::Known | Grant::ReadOnly => lasts || reserved(),
+        }
+    }
+
+    /// True if a new lease of an element of a pool may be given here.
+    fn in_share(&self, wish: &Wish<'_>, address: Ipv6Addr, length: u8) -> bool {
+        match wish.way.grant {
+            Grant::All => true,
+            Grant::Share { odd, .. } => {
+                let pool = self.book.pool_of(wish.kind, address, length).map(|at| self.book.pool(at));
+                pool.and_then(|p| p.number(address, length)).is_some_and(|n| (n % 2 == 1) == odd)
+            }
+            Grant::Known | Grant::ReadOnly => false,
+        }
     }
 
     /// True if an address or prefix with a lease may be given to the client as one of a pool.
@@ -131,21 +151,39 @@ impl Engine {
         }
         let message = &client.request.received.message;
         let Some(e) = self.book.get(wish.kind, address) else {
-            return wish.way.disk == Disk::Writable;
+            return wish.way.grant != Grant::ReadOnly;
         };
-        let own = e.identity == client.identity;
         match e.state {
             State::Declined => false,
-            State::Free => own || wish.way.disk == Disk::Writable,
-            // Another DUID is the same server, reinstalled. So is another association of the same DUID, when
-            // the server begins anew and no longer speaks of it.
-            State::Active if own => {
+            State::Free => client.is_server_of(e) || self.is_over(e, wish),
+            // Another DUID is the same server, reinstalled, also behind a port that has a reservation. So is
+            // another association of the same DUID, when the server begins anew and no longer speaks of it.
+            State::Active
+                if e.identity == client.identity
+                    && (client.is_server_of(e) || wish.way.grant != Grant::ReadOnly) =>
+            {
                 let begins = matches!(message.ask, Ask::Solicit | Ask::Request);
                 *e.duid != *client.duid
                     || (begins && !message.ias.iter().any(|ia| (ia.kind, ia.iaid) == (wish.ia.kind, e.iaid)))
             }
             State::Active => false,
         }
+    }
+
+    /// True if nobody can believe any more that a lease is its own: it rested, or its holder ended it. What
+    /// ran out may have been extended into the rest while the disk was away.
+    fn is_over(&self, e: &Entry, wish: &Wish<'_>) -> bool {
+        let over = match wish.way.grant {
+            Grant::All => e.preferred_until == 0 || self.rests_until(e) <= wish.way.now,
+            Grant::Share { parted, .. } => self.had_rested(e, parted) && self.rests_until(e) <= wish.way.now,
+            Grant::Known | Grant::ReadOnly => false,
+        };
+        e.state == State::Free && over
+    }
+
+    /// True if a lease had rested well before `parted`, whatever clocks differ.
+    fn had_rested(&self, e: &Entry, parted: UnixSeconds) -> bool {
+        self.rests_until(e).max(e.valid_until.saturating_add(60)) < parted
     }
 
     /// True if the client may have one lease more.
@@ -162,6 +200,7 @@ impl Engine {
     /// True if an element without a lease may be given.
     fn fits(&self, wish: &Wish<'_>, address: Ipv6Addr, length: u8) -> bool {
         !wish.is_taken(address)
+            && self.in_share(wish, address, length)
             && self.book.get(wish.kind, address).is_none()
             && !self.book.places.blocked(wish.kind, address, length, wish.claim)
             && match wish.kind {
@@ -200,9 +239,15 @@ impl Engine {
 
     /// True if a lease of somebody else's ended long enough ago.
     fn has_rested(&self, client: &Client<'_>, wish: &Wish<'_>, e: &Entry) -> bool {
+        let rested = match wish.way.grant {
+            Grant::Share { parted, .. } => self.had_rested(e, parted),
+            _ => true,
+        };
         e.state == State::Free
             && !wish.is_taken(e.address)
-            && e.valid_until.saturating_add(self.book.places.config.hold.as_secs()) <= wish.way.now
+            && rested
+            && self.rests_until(e) <= wish.way.now
+            && self.in_share(wish, e.address, e.length)
             && self.may_be_given(client, wish, e)
     }
 
@@ -234,5 +279,12 @@ impl Engine {
             let ended = pool.ended.iter().take(TRIES).map(|(_, number)| self.book.entry(*number));
             ended.into_iter().find(|e| self.has_rested(client, wish, e)).map(|e| (e.address, e.length))
         })
+    }
+}
+
+impl Client<'_> {
+    /// True if the entry is of the same server. A port that a relay names, and a DUID, may be of several.
+    fn is_server_of(&self, e: &Entry) -> bool {
+        e.identity == self.identity && (matches!(e.identity, Identity::Mac(_)) || *e.duid == *self.duid)
     }
 }

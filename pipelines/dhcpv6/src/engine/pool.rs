@@ -15,7 +15,7 @@ use std::net::Ipv6Addr;
 const DENSE: u128 = 1 << 24;
 
 /// Places that are tried before a pool counts as full.
-const TRIES: u64 = 64;
+const TRIES: u64 = 256;
 
 /// A pool; its elements are numbered from 0.
 #[derive(Debug)]

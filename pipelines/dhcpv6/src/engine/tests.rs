@@ -352,7 +352,7 @@ fn a_reservation_made_while_somebody_has_the_address_waits_for_it() {
     // Now 8 gets it at its own renewal; what it had runs out.
     s.now += 100;
     let reply = s.ask(&host(8), M::Renew, &[ia_na(1, &[&waiting])]);
-    assert!(reply.ias[0].leases.contains(&(address.clone(), 28_800, 43_200)), "{reply:?}");
+    assert!(reply.ias[0].leases.contains(&(address, 28_800, 43_200)), "{reply:?}");
     assert!(reply.ias[0].leases.contains(&(waiting, 0, 43_100)), "{reply:?}");
     assert_eq!(reply.ias[0].times, (14_400, 23_040));
 }
@@ -435,7 +435,7 @@ fn without_the_disk_known_leases_are_renewed_only_as_far_as_it_says() {
     let address = s.lease(&host(9));
     assert_eq!(s.lease(&host(1)), "2001:db8:64::101");
     let before: Vec<Lease> = s.engine.leases().collect();
-    s.disk = Disk::ReadOnly;
+    s.grant = Grant::ReadOnly;
     s.now += 40_000;
     let outcome = s.handle(&host(9).request(M::Renew, &[ia_na(1, &[&address])]));
     assert_eq!(outcome.changes, []);
@@ -456,6 +456,41 @@ fn without_the_disk_known_leases_are_renewed_only_as_far_as_it_says() {
     s.now = T0 + 43_200 + 3600;
     assert_eq!(s.ask(&host(9), M::Renew, &[ia_na(1, &[&address])]).refused(), Status::NoAddrsAvail);
     assert_eq!(s.engine.leases().collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn a_share_is_one_half_of_each_pool_and_known_is_nothing_new() {
+    let mut s = Server::new(config());
+    let address = s.lease(&host(9));
+    let gone = s.lease(&host(8));
+    s.ask(&host(8), M::Release, &[ia_na(1, &[&gone])]);
+    s.now += 3600;
+    s.grant = Grant::Known;
+    assert_eq!(s.ask(&host(7), M::Request, &[ia_na(1, &[])]).refused(), Status::NoAddrsAvail);
+    // What ended by its holder's word may be anybody's by now.
+    assert_eq!(s.ask(&host(8), M::Request, &[ia_na(1, &[])]).refused(), Status::NoAddrsAvail);
+    assert_eq!(s.ask(&host(9), M::Renew, &[ia_na(1, &[&address])]).valid(), [address.as_str()]);
+    assert_eq!(s.ask(&host(1), M::Request, &[ia_na(1, &[])]).valid(), ["2001:db8:64::101"]);
+    // Whose lease that is has not been told to the other when the two parted: nobody else gets it.
+    for odd in [false, true] {
+        s.grant = Grant::Share { odd, parted: s.now };
+        let mut got = Vec::new();
+        for n in 20..40 {
+            let offer = s.ask(&host(n), M::Solicit, &[ia_na(1, &[])]);
+            let valid = offer.valid();
+            let other_half =
+                |t: &&str| (a(t).to_bits() % 2 == 1) != odd && s.engine.lease(Kind::Address, a(t)).is_none();
+            assert!(!valid.iter().any(|t| other_half(t) || **t == gone), "{offer:?}");
+            got.extend(valid.first().map(|t| (*t).to_owned()));
+            s.ask(&host(n), M::Request, &[ia_na(1, &[])]);
+        }
+        assert!(got.len() >= 6, "{got:?}");
+    }
+    assert_eq!(s.ask(&host(50), M::Request, &[ia_na(1, &[])]).refused(), Status::NoAddrsAvail);
+    // Long before they parted: of one of them.
+    s.now += 100;
+    s.grant = Grant::Share { odd: a(&gone).to_bits() % 2 == 1, parted: s.now };
+    assert_eq!(s.ask(&host(50), M::Request, &[ia_na(1, &[])]).valid(), [gone.as_str()]);
 }
 
 #[test]
@@ -562,7 +597,7 @@ fn rfc6939_5_the_relays_word_on_the_clients_link_layer_address_counts() {
     let option79 = raw(79, &[0, 1, 2, 0, 0, 0, 1, 5]);
     let port1 = DhcpOption::InterfaceId(b"port1".to_vec());
     // By MAC address before port before DUID.
-    let both = [port1.clone(), option79.clone()];
+    let both = [port1.clone(), option79];
     assert_eq!(
         lease(&mut s, 6, 6, &both),
         ("2001:db8:77::5".to_owned(), Identity::Mac(mac(5)), Some(mac(5)))
