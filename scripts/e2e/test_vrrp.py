@@ -348,7 +348,6 @@ vrrp_instance tenant6 {{
     state BACKUP
     interface tenant0
     use_vmac vt6
-    vmac_xmit_base
     virtual_router_id {vrid}
     priority {priority}
     advert_int 0.1
@@ -364,7 +363,6 @@ vrrp_instance uplink6 {{
     state BACKUP
     interface uplink0
     use_vmac vu6
-    vmac_xmit_base
     virtual_router_id {vrid}
     priority {priority}
     advert_int 0.1
@@ -379,7 +377,6 @@ vrrp_instance uplink4 {{
     state BACKUP
     interface uplink0
     use_vmac vu4
-    vmac_xmit_base
     virtual_router_id {vrid}
     priority {priority}
     advert_int 0.1
