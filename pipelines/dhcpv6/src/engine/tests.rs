@@ -1,6 +1,7 @@
 //! The engine against RFC 9915, clause by clause. `model` has the random sequences.
 
 mod model;
+mod size;
 
 use super::*;
 use crate::config::{Delegation, Link, Pool, Reservation};
