@@ -71,6 +71,8 @@ pub struct PeerReport {
     pub standing: Standing,
     /// True if it is connected.
     pub connected: bool,
+    /// When both gateways last knew the same, seconds since 1970.
+    pub together: Option<UnixSeconds>,
     /// Why the last connection ended.
     pub ended: Option<String>,
     /// Groups that it acknowledged.
@@ -150,6 +152,7 @@ pub(super) struct Status {
     received: AtomicU64,
     conflicts: AtomicU64,
     strangers: AtomicU64,
+    together: AtomicU64,
     texts: Mutex<Texts>,
 }
 
@@ -238,6 +241,10 @@ impl Status {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn set_together(&self, at: UnixSeconds) {
+        self.together.store(at, Ordering::Relaxed);
+    }
+
     pub(super) fn set_strangers(&self, n: u64) {
         self.strangers.store(n, Ordering::Relaxed);
     }
@@ -269,6 +276,7 @@ impl Status {
             peer: PeerReport {
                 standing: texts.standing.unwrap_or(Standing::Single),
                 connected: self.connected.load(Ordering::Relaxed),
+                together: Some(of(&self.together)).filter(|t| *t != 0),
                 ended: texts.ended.clone(),
                 acknowledged: of(&self.acknowledged),
                 last_ack_us: of(&self.last_ack_us),

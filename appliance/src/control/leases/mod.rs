@@ -9,20 +9,22 @@
 //! [`thread`] is the only writer of all of it. [`store`] is SQLite, [`history`] who had an address when,
 //! [`sync`] the other gateway of a pair.
 
+mod engine;
 mod handle;
 mod history;
 mod store;
 mod sync;
 mod thread;
 
+pub use engine::LeasedSources;
 pub use handle::{DiskReport, LeaseControl, LeaseStatus, PeerReport, ReleaseError};
 pub use history::Attribution;
 pub use store::{Counts, Incorporated, LeaseQuery, Missed, NodeId, Reader, Record, Store, StoreError};
+pub use sync::Standing;
 pub use sync::link::LinkError;
-pub use sync::{Grant, Standing};
 pub use thread::{Handled, Leases, Opened, Rings, Spec, StartError, open, time_of_day};
 
-use causeway_dhcpv6::{Change, Lease, UnixSeconds};
+use causeway_dhcpv6::{Change, Grant, Lease, UnixSeconds};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,12 +1,30 @@
 //! A small lease server, and what tests build leases and pairs from.
 
-use super::sync::Grant;
 use super::{Handled, Leasing};
-use causeway_dhcpv6::{Change, Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
+use causeway_dhcpv6::{Change, Grant, Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use causeway_wire::MacAddr;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+
+/// Chance (splitmix64): from a seed that a failing test prints.
+#[derive(Debug, Clone)]
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    /// With a seed that nobody chose.
+    pub(super) fn new() -> Self {
+        Self(u64::from_be_bytes(super::store::random().unwrap()))
+    }
+
+    /// A number below `n`.
+    pub(super) fn below(&mut self, n: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u32::try_from((z ^ (z >> 31)) % u64::from(n)).unwrap()
+    }
+}
 
 pub(super) fn mac(client: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 0, client])
@@ -66,6 +84,7 @@ pub(super) struct ToyConfig {
     pub(super) addresses: u16,
     pub(super) valid: u64,
     pub(super) hold: u64,
+    #[expect(dead_code, reason = "the small server has no use for it")]
     pub(super) duid: Box<[u8]>,
 }
 

@@ -17,12 +17,11 @@ mod release;
 
 use super::handle::{Command, LeaseControl, Shared};
 use super::store::{Store, StoreError};
-use super::sync::Grant;
 use super::sync::link::{Link, LinkError};
 use super::{LeaseSink, LeasesConfig, Leasing};
 use crate::log::RateLimited;
 use causeway_core::Instant as Moment;
-use causeway_dhcpv6::{Change, Kind, Lease, State, UnixSeconds};
+use causeway_dhcpv6::{Change, Grant, Kind, Lease, State, UnixSeconds};
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::queue::ArrayQueue;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -163,7 +162,7 @@ impl Opened {
         let (commands, inbox) = bounded(COMMANDS);
         let shared = Arc::new(Shared::new(config.path.clone(), commands));
         shared.set_duid(&duid);
-        let peer = peer::Peer::new(&store, link, &config)?;
+        let peer = peer::Peer::new(&store, link, &config, (spec.clock)())?;
         let stop = Arc::new(AtomicBool::new(false));
         let workers = spec.rings.len();
         let mut thread = Thread {

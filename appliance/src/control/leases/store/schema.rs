@@ -91,11 +91,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         make(path)?;
     }
     let db = connect(path, false)?;
+    // Before anything that would write to it.
     let id: i32 =
         db.query_row("PRAGMA application_id", [], |r| r.get(0)).map_err(|e| StoreError::at(path, e))?;
     if id != APPLICATION_ID {
         return Err(damaged(path, "it is empty, or a database of something else"));
     }
+    keep_a_log(path, &db)?;
     migrate(path, &db)?;
     // What is read at start is looked at first: a row that is lost would be an address given twice.
     let verdict: String =
@@ -123,6 +125,12 @@ pub(super) fn connect(path: &Path, read_only: bool) -> Result<Connection, StoreE
         return Ok(db);
     }
     db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(at)?;
+    Ok(db)
+}
+
+/// Has commits written to a log, and the log to the disk, before they return.
+fn keep_a_log(path: &Path, db: &Connection) -> Result<(), StoreError> {
+    let at = |e| StoreError::at(path, e);
     let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0)).map_err(at)?;
     if mode != "wal" {
         return Err(StoreError::Unfit { path: path.to_owned(), what: "a write-ahead log" });
@@ -130,8 +138,7 @@ pub(super) fn connect(path: &Path, read_only: bool) -> Result<Connection, StoreE
     // FULL: the log is on disk when a commit returns.
     db.pragma_update(None, "synchronous", "FULL").map_err(at)?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(at)?;
-    db.pragma_update(None, "journal_size_limit", LOG_OCTETS).map_err(at)?;
-    Ok(db)
+    db.pragma_update(None, "journal_size_limit", LOG_OCTETS).map_err(at)
 }
 
 fn make(path: &Path) -> Result<(), StoreError> {

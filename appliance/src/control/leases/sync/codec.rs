@@ -16,7 +16,7 @@ use causeway_wire::MacAddr;
 use std::net::Ipv6Addr;
 
 /// Octets of a frame at most, without its length field.
-pub(in super::super) const FRAME_MAX: usize = 1 << 20;
+pub(in super::super) const FRAME_MAX: usize = 4 << 20;
 /// Octets before the content, without the length field.
 pub(in super::super) const HEAD: usize = 12;
 /// Octets of a tag.
@@ -64,6 +64,8 @@ pub(in super::super) struct Position {
     pub(in super::super) have: u64,
     /// Its half, if its configuration tells.
     pub(in super::super) odd: Option<bool>,
+    /// Its configuration gives its DUID: it takes no other.
+    pub(in super::super) fixed: bool,
     /// Its DUID.
     pub(in super::super) duid: Box<[u8]>,
 }
@@ -112,6 +114,7 @@ impl Message {
                     Some(false) => 1,
                     Some(true) => 2,
                 });
+                out.push(p.fixed.into());
                 put_octets(&mut out, &p.duid);
             }
             Self::Records(records) | Self::Snapshot(records) => {
@@ -144,6 +147,11 @@ impl Message {
                     1 => Some(false),
                     2 => Some(true),
                     _ => return Err(CodecError::Bad("half")),
+                },
+                fixed: match rest.octet()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(CodecError::Bad("DUID")),
                 },
                 duid: rest.octets()?.into(),
             }),

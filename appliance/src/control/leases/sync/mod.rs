@@ -18,4 +18,4 @@ pub(super) mod link;
 pub(super) mod merge;
 pub(super) mod pair;
 
-pub use pair::{Grant, Standing};
+pub use pair::Standing;

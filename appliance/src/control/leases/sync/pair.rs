@@ -14,7 +14,8 @@
 //!    so late that the other may still count it as in use. So the two never give the same one, even if both
 //!    are active. What was given under 1 from the other's half is known to the other, as it acknowledged it.
 //! 3. A gateway stops giving from its half *before* it says that it has told everything ([`Input::SentEnd`]).
-//! 4. A gateway that was never together with the other does not know what that gave: nothing new from it.
+//! 4. A gateway that met the other, and was never together with it, does not know what that gave: nothing new
+//!    from it. One that never met any gives from its half, after it waited for one to show up.
 //!
 //! Leases that are known, and reservations, are always renewed: each belongs to one client wherever it is.
 //! Rule 2 looks at the time of the last message that the other is known to have had, by our clock, and the
@@ -22,26 +23,8 @@
 //! delays; `alone_after` is only there so that a short interruption
 //! does not spend addresses of one half.
 
-use causeway_dhcpv6::UnixSeconds;
+use causeway_dhcpv6::{Grant, UnixSeconds};
 use std::time::{Duration, Instant};
-
-/// What may be given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grant {
-    /// Anything.
-    All,
-    /// New leases from one half of each pool, and only of what both gateways know to be free.
-    Share {
-        /// Of each pair of neighbouring addresses or prefixes the one with the odd number.
-        odd: bool,
-        /// Leases that ended at this time or later are not given to others.
-        parted: UnixSeconds,
-    },
-    /// Leases that are known, and reservations.
-    Known,
-    /// What does not have to be written.
-    ReadOnly,
-}
 
 /// What happens to a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +43,8 @@ pub(in super::super) enum Input {
     Given,
     /// The other answered what we sent it at this time, and was together with us when it did.
     Echo(UnixSeconds),
+    /// The other is one that we never met, and has leases: we do not know what it gave.
+    Stranger,
     /// The operator says that the other is out of service.
     Takeover,
 }
@@ -90,10 +75,9 @@ enum State {
 /// What is known of the past when a gateway starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in super::super) struct Past {
-    /// When it was together with its peer last; 0: never.
+    /// When it was together with its peer last; 0: never. Of a gateway that never met one the time of its start:
+    /// there is nobody who could have given anything else.
     pub(in super::super) together: UnixSeconds,
-    /// It has leases and never met a peer: there is nobody who could have given anything else.
-    pub(in super::super) only: bool,
     /// The operator said so, and the peer has not come back.
     pub(in super::super) takeover: bool,
 }
@@ -114,7 +98,7 @@ pub enum Standing {
     Waiting,
     /// Parted: new leases from our half only.
     Alone,
-    /// Never together with the peer, or not since the store was made: known leases and reservations only.
+    /// It met the peer and was never together with it: known leases and reservations only.
     Unsure,
     /// Parted, and the operator said that the other is out of service.
     TakenOver,
@@ -141,6 +125,11 @@ impl Pair {
         self.odd = odd;
     }
 
+    /// Which half is ours.
+    pub(in super::super) fn is_odd(&self) -> bool {
+        self.odd
+    }
+
     /// True once both have told each other everything: answers wait for acknowledgements.
     pub(in super::super) fn together(&self) -> bool {
         matches!(self.state, State::Connected { sent_end: true, got_end: true, .. })
@@ -151,8 +140,8 @@ impl Pair {
         self.past
     }
 
-    /// Takes note of an input. `wall` is the time of day.
-    pub(in super::super) fn on(&mut self, input: Input, now: Instant, wall: UnixSeconds) -> Option<Output> {
+    /// Takes note of an input.
+    pub(in super::super) fn on(&mut self, input: Input, now: Instant) -> Option<Output> {
         match (&mut self.state, input) {
             (_, Input::Active(active)) => {
                 self.active = active;
@@ -165,6 +154,7 @@ impl Pair {
                 }
                 return self.ask();
             }
+            (_, Input::Stranger) => self.past.together = 0,
             (_, Input::Takeover) => {
                 if matches!(self.state, State::Apart { .. }) {
                     self.past.takeover = true;
@@ -178,7 +168,7 @@ impl Pair {
                     asked: false,
                     wanted: false,
                 };
-                self.settle(input, wall);
+                self.past.takeover &= input != Input::SentEnd;
             }
             (State::Connected { sent_end, got_end, .. }, Input::SentEnd | Input::GotEnd) => {
                 if input == Input::SentEnd {
@@ -186,7 +176,8 @@ impl Pair {
                 } else {
                     *got_end = true;
                 }
-                self.settle(input, wall);
+                // Once we have told everything, the other may count on it.
+                self.past.takeover &= input != Input::SentEnd;
                 return self.ask();
             }
             (State::Connected { .. }, Input::Down) => self.state = State::Apart { since: now },
@@ -216,17 +207,6 @@ impl Pair {
             | (_, Input::Echo(_)) => {}
         }
         None
-    }
-
-    /// Once we have told everything, the other may count on it: what was allowed without it ends.
-    fn settle(&mut self, input: Input, wall: UnixSeconds) {
-        if input == Input::SentEnd {
-            if self.past.only {
-                // The other had nothing and gave nothing: until now we know of everything.
-                self.past.together = wall;
-            }
-            (self.past.only, self.past.takeover) = (false, false);
-        }
     }
 
     /// Asks for the token if it is of use and not ours.
@@ -264,7 +244,7 @@ impl Pair {
     }
 
     fn apart(&self, since: Option<Instant>, now: Instant) -> Standing {
-        if self.past.takeover || self.past.only {
+        if self.past.takeover {
             return Standing::TakenOver;
         }
         if self.past.together == 0 {

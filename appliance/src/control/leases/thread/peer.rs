@@ -2,13 +2,13 @@
 
 use super::super::store::Incorporated;
 use super::super::store::{Missed, NodeId, Record, Store, StoreError};
+use super::super::sync::Standing;
 use super::super::sync::codec::{Message, Position, RECORDS_MAX};
 use super::super::sync::link::{Connection, Event, Link};
 use super::super::sync::pair::{Input, Output, Pair, Past};
-use super::super::sync::{Grant, Standing};
 use super::super::{LeasesConfig, Leasing, PeerConfig};
 use super::{Cause, Disk, Key, Thread, key};
-use causeway_dhcpv6::Kind;
+use causeway_dhcpv6::{Change, Grant, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ struct Session {
     telling: Telling,
     /// Number up to which the peer has acknowledged.
     acked: u64,
-    pinged: Instant,
+    /// When the last ping was sent; nothing: one is due.
+    pinged: Option<Instant>,
 }
 
 /// The other gateway.
@@ -58,10 +59,17 @@ pub(super) struct Peer {
     odd: Option<bool>,
     /// What is kept in the store of [`Pair::past`].
     kept: Past,
+    /// The time in it is in the store too, and not only the time of our start.
+    kept_together: bool,
 }
 
 impl Peer {
-    pub(super) fn new(store: &Store, link: Option<Link>, config: &LeasesConfig) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        store: &Store,
+        link: Option<Link>,
+        config: &LeasesConfig,
+        now: UnixSeconds,
+    ) -> Result<Self, StoreError> {
         let Some(peer) = &config.peer else {
             return Ok(Self {
                 pair: None,
@@ -71,6 +79,7 @@ impl Peer {
                 ping_every: Duration::ZERO,
                 odd: None,
                 kept: Past::default(),
+                kept_together: false,
             });
         };
         let odd = match (&peer.listen, &peer.connect) {
@@ -78,9 +87,9 @@ impl Peer {
             (None, Some(_)) => Some(true),
             _ => None,
         };
+        let met = store.peer()?.is_some();
         let past = Past {
-            together: store.number(TOGETHER)?,
-            only: store.peer()?.is_none() && store.head() > 0,
+            together: if met { store.number(TOGETHER)? } else { now },
             takeover: store.number(TAKEOVER)? != 0,
         };
         // Kept when the pair met; before that nothing depends on it, as nothing is given from a half.
@@ -93,6 +102,7 @@ impl Peer {
             ping_every: dead_after(peer) / 4,
             odd,
             kept: past,
+            kept_together: met,
         })
     }
 
@@ -119,6 +129,16 @@ impl Peer {
 
 /// The connection does not count any more.
 struct Lost;
+
+/// The event that leads to a lease as it is.
+const fn says(lease: &Lease) -> LeaseEvent {
+    match (lease.state, lease.kind) {
+        (State::Active, Kind::Registered) => LeaseEvent::Registered,
+        (State::Active, _) => LeaseEvent::Given,
+        (State::Free, _) => LeaseEvent::Released,
+        (State::Declined, _) => LeaseEvent::Declined,
+    }
+}
 
 impl<L: Leasing> Thread<L> {
     /// Sleeps for at most `most`, or until the peer says something, and takes note of that.
@@ -176,8 +196,8 @@ impl<L: Leasing> Thread<L> {
                 self.log(Cause::Peer, |kept_back| {
                     warn!(
                         kept_back,
-                        "this store was never together with the peer: known leases and \
-                        reservations only, until it is or `causeway leases takeover` says that there is none"
+                        "this store does not know what the peer gave: known leases and \
+                        reservations only, until both are together or `causeway leases takeover`"
                     );
                 });
             }
@@ -226,13 +246,13 @@ impl<L: Leasing> Thread<L> {
                 0
             },
             odd: self.peer.odd,
+            fixed: self.config.duid.is_some(),
             duid: self.duid.clone(),
         };
         if matches!(self.disk, Disk::Bad { .. }) || connection.send(Message::Position(position)).is_err() {
             return;
         }
-        self.peer.session =
-            Some(Session { connection, telling: Telling::Nothing, acked: 0, pinged: Instant::now() });
+        self.peer.session = Some(Session { connection, telling: Telling::Nothing, acked: 0, pinged: None });
         self.shared.status.connected(true, "");
     }
 
@@ -250,12 +270,23 @@ impl<L: Leasing> Thread<L> {
     /// Takes note of something, keeps what must survive us, and says what has to be said.
     fn pair_input(&mut self, input: Input) {
         let Some(pair) = &mut self.peer.pair else { return };
-        let output = pair.on(input, Instant::now(), self.now);
-        let past = pair.past();
+        let was_together = pair.together();
+        let output = pair.on(input, Instant::now());
+        let (past, is_together) = (pair.past(), pair.together());
+        if is_together
+            && !was_together
+            && let Some(session) = &mut self.peer.session
+        {
+            // The first ping, whose answer says so, goes at once.
+            session.pinged = None;
+        }
         let kept = self.peer.kept;
         if past != kept {
             // The time of being together is a lower bound: it is written now and then.
-            let due = past.together.saturating_sub(kept.together) >= 10 || kept.together == 0;
+            let due = past.together.saturating_sub(kept.together) >= 10
+                || past.together == 0
+                || kept.together == 0
+                || !self.peer.kept_together;
             let mut written = Ok(());
             if due || input == Input::Down {
                 written = self.store.set_number(TOGETHER, past.together);
@@ -266,6 +297,7 @@ impl<L: Leasing> Thread<L> {
             match written {
                 Ok(()) if due || input == Input::Down || past.takeover != kept.takeover => {
                     self.peer.kept = past;
+                    self.peer.kept_together = true;
                 }
                 Ok(()) => {}
                 Err(e) => self.disk_refused(&e),
@@ -333,7 +365,9 @@ impl<L: Leasing> Thread<L> {
             // A connection on which nothing can be said yet must not fall silent either.
             Message::Ping(_) => Ok(()),
             Message::Pong(sent) => {
-                self.pair_input(Input::Echo(sent.min(self.now)));
+                let sent = sent.min(self.now);
+                self.shared.status.set_together(sent);
+                self.pair_input(Input::Echo(sent));
                 Ok(())
             }
             Message::Refuse(why) => {
@@ -370,6 +404,9 @@ impl<L: Leasing> Thread<L> {
         if let Some(pair) = &mut self.peer.pair {
             pair.set_side(odd);
         }
+        if theirs.head > 0 && self.store.peer().ok().flatten() != Some(node) {
+            self.pair_input(Input::Stranger);
+        }
         let kept = self.store.meet(node).and_then(|()| self.store.set_number(ODD, odd.into()));
         if let Err(e) = kept {
             self.disk_refused(&e);
@@ -394,30 +431,29 @@ impl<L: Leasing> Thread<L> {
         Ok(())
     }
 
-    /// The two have to be one server. A store without leases takes the other's DUID.
+    /// The two have to be one server. A store without leases takes the other's DUID; if both have some, the one
+    /// with less history does, and its clients ask anybody (Rebind) when they find that nobody answers as that
+    /// server any more.
     fn agree_on_duid(&mut self, theirs: &Position, node: NodeId) -> bool {
         let fixed = self.config.duid.is_some();
-        let (empty, other_empty) = (self.store.head() == 0, theirs.head == 0);
-        let adopt = !fixed && empty && (!other_empty || self.store.node() > node);
-        if adopt {
-            if let Err(e) = self.store.set_duid(&theirs.duid) {
-                self.disk_refused(&e);
-                return false;
-            }
-            info!("the server's DUID is the peer's from now on");
-            self.duid = theirs.duid.clone();
-            self.shared.set_duid(&self.duid);
-            let config = Arc::new(L::with_duid(&self.server, &self.duid));
-            // The store is empty: there is nothing to change.
-            let _ = self.engine.reconfigure(config, self.now);
+        if fixed && theirs.fixed {
+            self.refuse("its configuration gives the server another DUID than ours");
+            return false;
+        }
+        let other_is_older = (theirs.head, node) > (self.store.head(), self.store.node());
+        if fixed || (!theirs.fixed && !other_is_older) {
+            // It will take ours.
             return true;
         }
-        if other_empty {
-            // It will take ours, if its configuration lets it.
-            return true;
+        if let Err(e) = self.store.set_duid(&theirs.duid) {
+            self.disk_refused(&e);
+            return false;
         }
-        self.refuse("its server DUID is another one, and both stores have leases");
-        false
+        info!("the server's DUID is the peer's from now on");
+        self.duid = theirs.duid.clone();
+        self.shared.set_duid(&self.duid);
+        self.reconfigure(Arc::clone(&self.server));
+        true
     }
 
     /// Makes ours what the peer did.
@@ -435,11 +471,15 @@ impl<L: Leasing> Thread<L> {
             }
         };
         self.shared.status.add_from_peer(records.len());
+        let mut merged = Vec::new();
         for one in outcome {
             let (lease, conflict) = match one {
                 Incorporated::Known => continue,
                 Incorporated::Taken(lease) => (lease, false),
-                Incorporated::Merged { lease, conflict } => (lease, conflict),
+                Incorporated::Merged { lease, conflict } => {
+                    merged.push(lease.clone());
+                    (lease, conflict)
+                }
             };
             if conflict {
                 self.shared.status.add_conflict();
@@ -453,7 +493,28 @@ impl<L: Leasing> Thread<L> {
             self.bind_one(&lease);
             self.engine.adopt(lease);
         }
-        Ok(())
+        self.settle(merged)
+    }
+
+    /// What both changed apart was merged here. The other merged it too, maybe with other steps in between:
+    /// the even one says what it is from now on.
+    fn settle(&mut self, merged: Vec<Lease>) -> Result<(), Lost> {
+        if merged.is_empty() || self.peer.pair.as_ref().is_none_or(Pair::is_odd) {
+            return Ok(());
+        }
+        let at = self.now;
+        let changes: Vec<Change> =
+            merged.into_iter().map(|after| Change { at, event: says(&after), after, before: None }).collect();
+        match self.store.commit(&changes) {
+            Ok(records) => {
+                self.tell(records);
+                Ok(())
+            }
+            Err(e) => {
+                self.disk_refused(&e);
+                Err(Lost)
+            }
+        }
     }
 
     /// Tells the peer more of what it missed, as far as the connection has room.
@@ -511,8 +572,8 @@ impl<L: Leasing> Thread<L> {
     fn ping(&mut self) {
         let (every, now) = (self.peer.ping_every, self.now);
         let Some(session) = &mut self.peer.session else { return };
-        if session.pinged.elapsed() >= every {
-            session.pinged = Instant::now();
+        if session.pinged.is_none_or(|at| at.elapsed() >= every) {
+            session.pinged = Some(Instant::now());
             if self.say(Message::Ping(now)).is_err() {
                 self.part("it takes too little");
             }

@@ -26,7 +26,9 @@ pub(super) fn taken_back(changes: &[Change], kept: &HashSet<Key>, now: UnixSecon
     let first = changes.iter().filter(|c| seen.insert(key(&c.after)));
     first
         .map(|c| {
-            let after = c.before.clone().unwrap_or_else(|| ended(&c.after, now));
+            // Nobody was told of it: it does not have to rest, as if its holder had ended it.
+            let never = || Lease { preferred_until: 0, ..ended(&c.after, now) };
+            let after = c.before.clone().unwrap_or_else(never);
             Change { at: now, event: LeaseEvent::Withdrawn, after, before: Some(c.after.clone()) }
         })
         .collect()
@@ -54,25 +56,26 @@ impl<L: Leasing> Thread<L> {
         any
     }
 
-    fn reconfigure(&mut self, server: Arc<L::Config>) {
+    /// Takes over a configuration, with our DUID.
+    pub(super) fn reconfigure(&mut self, server: Arc<L::Config>) {
         let config = Arc::new(L::with_duid(&server, &self.duid));
         self.server = server;
         let changes = self.engine.reconfigure(config, self.now);
         if !changes.is_empty() {
-            self.write_or_put_off(changes);
+            self.write_or_put_off(&changes);
         }
     }
 
     /// Writes changes that nobody waits for; if the disk refuses, as soon as it does not.
-    fn write_or_put_off(&mut self, changes: Vec<Change>) {
-        match self.store.commit(&changes) {
+    fn write_or_put_off(&mut self, changes: &[Change]) {
+        match self.store.commit(changes) {
             Ok(records) => self.tell(records),
             Err(e) => {
                 self.disk_refused(&e);
                 changes.iter().for_each(|c| self.put_off(c.clone()));
             }
         }
-        self.bind(&changes);
+        self.bind(changes);
     }
 
     /// Ends leases of an address or of the prefix that begins with it.
