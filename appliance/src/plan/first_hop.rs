@@ -316,3 +316,26 @@ pub fn leased(config: &Config) -> impl Iterator<Item = IfId> {
         .filter(|(_, n)| n.role == Role::Tenant && n.source_validation == config::SourceValidation::Leased)
         .map(|(id, _)| id)
 }
+
+/// Where leases are kept and who else keeps them, if there is DHCPv6.
+#[must_use]
+pub fn leases_of(config: &Config) -> Option<crate::control::leases::LeasesConfig> {
+    use crate::control::leases::{Endpoint, LeasesConfig, PeerConfig};
+    let server = config.dhcpv6.as_ref()?;
+    let end = |address: &config::PeerAddress| match address {
+        config::PeerAddress::Tcp(address) => Endpoint::Tcp(*address),
+        config::PeerAddress::Unix(path) => Endpoint::Unix(path.clone()),
+    };
+    Some(LeasesConfig {
+        path: server.leases.path().to_owned(),
+        duid: server.duid.as_ref().map(|duid| duid.octets().into()),
+        history: server.history.duration(),
+        peer: server.peer.as_ref().map(|peer| PeerConfig {
+            listen: peer.listen.as_ref().map(end),
+            connect: peer.connect.as_ref().map(end),
+            secret_file: peer.secret_file.path().to_owned(),
+            ack_timeout: peer.ack_timeout.duration(),
+            alone_after: peer.alone_after.duration(),
+        }),
+    })
+}
