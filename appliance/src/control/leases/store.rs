@@ -127,6 +127,9 @@ pub struct Record {
     pub at: UnixSeconds,
     /// How many renewals it stands for, from 1.
     pub times: u64,
+    /// Nothing happened to the lease there since. If not, a later record follows, and this one is history: a
+    /// receiver that changed the lease as well must not merge with what no longer is.
+    pub current: bool,
     /// The lease afterwards.
     pub lease: Lease,
 }
@@ -510,6 +513,7 @@ impl Store {
             first: change.at,
             at: change.at,
             times: 1,
+            current: true,
             lease: change.after.clone(),
         };
         let folds = change.event == LeaseEvent::Renewed
@@ -535,6 +539,9 @@ impl Store {
         }
         *head += 1;
         self.put_event(db, *head, 1, record)?;
+        if !record.current {
+            return Ok(Incorporated::Known);
+        }
         let mut taken = Version { peer: record.seq, event: row::number(*head), ..version };
         // The peer had seen our last change of it, or we never changed it: its word is the newer one.
         if record.seen >= version.own {
@@ -672,8 +679,9 @@ impl Store {
             }
             let mut find = self.db.prepare_cached(concat!(
                 "SELECT id, seen, event, first, at, times, ",
-                "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since ",
-                "FROM events WHERE id > ?1 AND origin = 0 ORDER BY id LIMIT ?2"
+                "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since, ",
+                "id = (SELECT own FROM leases AS l WHERE l.kind = e.kind AND l.address = e.address) ",
+                "FROM events AS e WHERE id > ?1 AND origin = 0 ORDER BY id LIMIT ?2"
             ))?;
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             let rows = find.query_map((row::number(seq), most), |r| {
@@ -685,6 +693,7 @@ impl Store {
                     at: row::time(r, 4)?,
                     times: row::time(r, 5)?,
                     lease: row::lease(r, 6, &|id| self.links.name(id))?,
+                    current: r.get(6 + row::LEASE_COLUMNS)?,
                 })
             })?;
             Ok(Missed::Records(rows.collect::<rusqlite::Result<_>>()?))
@@ -720,6 +729,7 @@ impl Store {
                     first: lease.since,
                     at: lease.since,
                     times: 1,
+                    current: true,
                     lease,
                 })
             })?;
