@@ -90,6 +90,8 @@ pools = ["{n.DHCP_POOL[0]}-{n.DHCP_POOL[1]}"]
 delegate = [{{ prefix = "{n.DELEGATED}", length = 64 }}]
 """
 SERVER = ""
+# Settings of tests that want no DHCPv6: the lab's servers then have their addresses by hand.
+NO_DHCPV6 = {"dhcpv6": "", "reservations": ""}
 
 
 def reservation(mac, *addresses, **keys):

@@ -33,7 +33,7 @@ alpn = ["dot"]
 priority = 1
 """
 )
-DHCPV6 = f.DHCPV6 + 'boot-file-url = "http://[2001:db8:64::80]/boot"\nsol-max-rt = 3600\ninf-max-rt = 7200\n'
+DHCPV6 = f.DHCPV6 + 'boot-file-url = "http://[2001:db8:64::80]/boot"\nsol-max-rt = "1h"\ninf-max-rt = "2h"\n'
 SETTINGS = {"reservations": RESERVED, "network": NETWORK, "dns": DNS, "dhcpv6": DHCPV6}
 PREFERRED, VALID = 8 * 3600, 12 * 3600
 

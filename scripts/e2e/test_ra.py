@@ -50,7 +50,7 @@ priority = 1
 """
 )
 NETWORK = 'captive-portal = "https://portal.example/api"'
-SETTINGS = {"ra": RA, "dns": DNS, "network": NETWORK}
+SETTINGS = f.NO_DHCPV6 | {"ra": RA, "dns": DNS, "network": NETWORK}
 
 
 class Advertisement:
@@ -178,11 +178,9 @@ def test_the_kernel_has_its_gateway_soon_after_its_link_is_up(fresh):
 
 def test_tshark_finds_nothing_wrong(fresh, capture):
     h = fresh()
-    seen = capture(h.ns, "eth0")
+    seen = capture(n.BRIDGE, h.port)
     h.up()
     h.run("rdisc6", "-1", "eth0")
-    raw_end = f.Raw(h.ns, h.mac)
-    raw_end.close()
     assert seen.strict(f"icmpv6.type == 134 && eth.src == {n.GW_TENANT_MAC}")
 
 
@@ -326,13 +324,18 @@ def test_a_flood_of_solicitations_is_bounded(raw):
     assert 0 < answers < 1500
 
 
+def test_show_ra_tells_what_is_advertised(first_hop):
+    text = gw.show_text("ra")
+    assert n.TENANT_PREFIX in text and n.DNS64 in text
+
+
 # --- other settings --------------------------------------------------------------------------------
 
 
 class TestShortIntervals:
     """Advertisements every three to four seconds."""
 
-    LAB = {
+    LAB = f.NO_DHCPV6 | {
         "ra": '[network.ra]\nmanaged = false\nother = true\nautonomous = true\nmax-interval = "4s"\nmin-interval = "3s"\n'
         'router-lifetime = "12s"\nvalid-lifetime = "4h"\npreferred-lifetime = "2h"\nsolicited = "multicast"\n'
     }
@@ -403,14 +406,9 @@ class TestShortIntervals:
 class TestWithout:
     """No section `[network.ra]`: silence."""
 
-    LAB = {"ra": "", "dhcpv6": "", "reservations": ""}
+    LAB = f.NO_DHCPV6 | {"ra": ""}
 
     def test_nothing_is_advertised(self, raw):
         end = raw()
         end.put(solicitation(end))
         assert list(advertisements(end, 3)) == []
-
-
-def test_show_ra_tells_what_is_advertised(first_hop):
-    text = gw.show_text("ra")
-    assert n.TENANT_PREFIX in text and n.DNS64 in text

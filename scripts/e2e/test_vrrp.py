@@ -25,8 +25,8 @@ from scapy.packet import Raw
 INTERVAL = 0.1
 # keepalived computes the checksum over IPv4 with a pseudo-header.
 VRRP = 'priority = 100\ninterval = "100ms"\n'
-SETTINGS = {"vrrp": VRRP}
-WITH_KEEPALIVED = {"vrrp": VRRP + 'checksum4 = "pseudo-header"\n'}
+SETTINGS = f.NO_DHCPV6 | {"vrrp": VRRP}
+WITH_KEEPALIVED = f.NO_DHCPV6 | {"vrrp": VRRP + 'checksum4 = "pseudo-header"\n'}
 GROUP6, GROUP6_MAC = "ff02::12", "33:33:00:00:00:12"
 GROUP4, GROUP4_MAC = "224.0.0.18", "01:00:5e:00:00:12"
 # The gateway's own link-local addresses, from the MAC addresses of its ports.
@@ -283,7 +283,7 @@ def test_an_ordered_stop_says_priority_zero():
 
 
 class TestTracking:
-    LAB = {
+    LAB = f.NO_DHCPV6 | {
         "vrrp": VRRP + '\n[vrrp.track]\nlink = true\nnext-hops = [{ address = "192.0.2.1", penalty = 60 }]\n',
         "sections": '\n[neighbor]\nreachable-time = "1s"\n',
     }
@@ -316,7 +316,7 @@ class TestTracking:
 
 
 class TestNoAccept:
-    LAB = {"vrrp": VRRP + "accept = false\n"}
+    LAB = f.NO_DHCPV6 | {"vrrp": VRRP + "accept = false\n"}
 
     def test_rfc9568_6_1_without_accept_mode_virtual_addresses_are_found_but_take_no_packets(self):
         done = netns.ns_run(n.INET, "ping", "-n", "-c2", "-W1", "-i0.2", n.GW_OWN4, check=False)
@@ -348,7 +348,6 @@ vrrp_instance tenant6 {{
     state BACKUP
     interface tenant0
     use_vmac vt6
-    vmac_xmit_base
     virtual_router_id {vrid}
     priority {priority}
     advert_int 0.1
@@ -364,7 +363,6 @@ vrrp_instance uplink6 {{
     state BACKUP
     interface uplink0
     use_vmac vu6
-    vmac_xmit_base
     virtual_router_id {vrid}
     priority {priority}
     advert_int 0.1
@@ -379,7 +377,6 @@ vrrp_instance uplink4 {{
     state BACKUP
     interface uplink0
     use_vmac vu4
-    vmac_xmit_base
     virtual_router_id {vrid}
     priority {priority}
     advert_int 0.1

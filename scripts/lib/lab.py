@@ -287,16 +287,18 @@ def settings(config):
     """What of a configuration decides how the lab comes up: whether servers get their addresses by DHCPv6,
     whether there is VRRP, and the gateway's own addresses on the uplink. (Whether it is any good, the
     appliance says.)"""
-    networks, vrrp = [], False
+    networks, vrrp = [], None
     # What is wrong with the file, the appliance says when it is started.
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         read = tomllib.loads(config.read_text())
-        networks, vrrp = list(read.get("network", [])), "vrrp" in read
+        networks, vrrp = list(read.get("network", [])), read.get("vrrp")
     uplinks = [x for x in networks if x.get("role") == "uplink"]
     own = [a for x in uplinks for key in ("addresses4", "addresses6") for a in x.get(key, [])]
     return {
         "dhcp": any("dhcpv6" in x for x in networks),
-        "vrrp": vrrp,
+        "vrrp": vrrp is not None,
+        # Without accept mode nobody answers an echo request for a virtual address.
+        "accept": not isinstance(vrrp, dict) or vrrp.get("accept", True),
         "own": [str(a).partition("/")[0] for a in own],
     }
 
@@ -341,11 +343,13 @@ def not_ready(program, config=n.CONFIG, which=n.FIRST):
         json.loads(done.stdout)
     except ValueError:
         return f"`causeway show ports --json` gave no JSON: {done.stdout[:200]!r}"
-    asked = [(n.INET, address) for address in settings(config)["own"]]
-    # One of a pair is active, and that may be the other.
-    if carrier(n.VM1, "eth0"):
-        asked.append((n.VM1, f"{n.GW_TENANT_LL}%eth0"))
-    asked += [(n.INET, n.GW_UPLINK4), (n.INET, n.GW_UPLINK6)]
+    known = settings(config)
+    asked = [(n.INET, address) for address in known["own"]]
+    if known["accept"]:
+        # One of a pair is active, and that may be the other.
+        if carrier(n.VM1, "eth0"):
+            asked.append((n.VM1, f"{n.GW_TENANT_LL}%eth0"))
+        asked += [(n.INET, n.GW_UPLINK4), (n.INET, n.GW_UPLINK6)]
     for ns, address in dict.fromkeys(asked):
         done = netns.ns_run(ns, "ping", "-n", "-c1", "-W1", address, check=False)
         if done.returncode != 0:

@@ -10,8 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod nat64;
-pub mod vrrp;
 pub mod ra;
+pub mod vrrp;
 
 use causeway_core::classify::Classifier;
 use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreachable6};

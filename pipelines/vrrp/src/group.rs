@@ -37,13 +37,13 @@ struct Member {
     /// Position in the order by which ties are decided, 0 first.
     rank: usize,
     answers: TokenBucket,
-    /// Something to send: true for priority 0.
-    send: Option<Send>,
+    /// Something to send.
+    say: Option<Say>,
 }
 
 /// What a member has to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Send {
+pub enum Say {
     /// An advertisement with the priority in use.
     Advert,
     /// An advertisement with priority 0.
@@ -59,6 +59,18 @@ pub enum Phase {
     Backup,
     /// We are active.
     Active,
+}
+
+impl Phase {
+    /// The name that users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Backup => "backup",
+            Self::Active => "active",
+        }
+    }
 }
 
 /// What became of an advertisement.
@@ -78,8 +90,8 @@ pub struct Group {
     configured: u8,
     members: Vec<Member>,
     phase: Phase,
-    /// Any `Member::send`.
-    sending: bool,
+    /// Any `Member::say`.
+    saying: bool,
 }
 
 /// The order by which ties are decided: the same on all gateways with the same virtual routers.
@@ -110,14 +122,14 @@ impl Group {
                 heard: Instant::ZERO,
                 rank: 0,
                 answers: TokenBucket::new(ANSWERS, ANSWERS),
-                send: None,
+                say: None,
             };
             config.routers.len()
         ];
         for (rank, member) in order.into_iter().enumerate() {
             members[member].rank = rank;
         }
-        Self { parameters, configured: config.priority, members, phase: Phase::Initialize, sending: false }
+        Self { parameters, configured: config.priority, members, phase: Phase::Initialize, saying: false }
     }
 
     /// The group of a new configuration that goes on where this one stands: what it is active or backup for
@@ -252,31 +264,31 @@ impl Group {
     }
 
     fn act(&mut self, member: usize, action: Action) {
-        self.members[member].send = match action {
+        self.members[member].say = match action {
             Action::None => return,
-            Action::BecomeActive | Action::Advertise | Action::Answer => Some(Send::Advert),
-            Action::Resign => Some(Send::Stopping),
+            Action::BecomeActive | Action::Advertise | Action::Answer => Some(Say::Advert),
+            Action::Resign => Some(Say::Stopping),
             // What was to be said as the active router is void.
             Action::BecomeBackup => None,
         };
-        self.sending |= self.members[member].send.is_some();
+        self.saying |= self.members[member].say.is_some();
     }
 
     /// True if a member has something to send.
     #[inline]
     #[must_use]
-    pub const fn is_sending(&self) -> bool {
-        self.sending
+    pub const fn is_saying(&self) -> bool {
+        self.saying
     }
 
     /// Takes what this member has to send.
-    pub fn take_send(&mut self, member: usize) -> Option<Send> {
-        self.members.get_mut(member).and_then(|m| m.send.take())
+    pub fn take_say(&mut self, member: usize) -> Option<Say> {
+        self.members.get_mut(member).and_then(|m| m.say.take())
     }
 
     /// All that was to be sent has been taken.
     pub const fn sent(&mut self) {
-        self.sending = false;
+        self.saying = false;
     }
 }
 

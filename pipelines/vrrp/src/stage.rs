@@ -12,13 +12,13 @@
 //! A packet that fails a check is dropped for that reason and touches no timer.
 
 use crate::config::{Config, VirtualRouter};
-use crate::group::{Group, Outcome, Phase, Send};
+use crate::group::{Group, Outcome, Phase, Say};
 use crate::machine::interval;
 use crate::packet::{self, Advert, Around, HOP_LIMIT, OWNER, PROTOCOL, STOPPING};
 use crate::shared::{Shared, Tracking};
 use causeway_core::{
-    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, NoRoom, Packet, TokenBucket,
-    Verdict, Via,
+    Counter, Ctx, DropReason, Duration, Egress, Event, Frame, FrameSource, IfId, Instant, NoRoom, Packet,
+    TokenBucket, Verdict, Via,
 };
 use causeway_wire::ethernet;
 use causeway_wire::ipv4::{self, Ipv4Repr};
@@ -49,6 +49,10 @@ pub struct Stage {
     group: Group,
     /// Nothing happens before, unless tracking changes.
     due: Instant,
+    /// The last tick.
+    ticked: Instant,
+    /// The deadline at which a backup waited once for what came while this worker stood still.
+    excused: Option<Instant>,
     tracking: Tracking,
     /// What the worker was told last: true for active.
     told: bool,
@@ -59,6 +63,9 @@ pub struct Stage {
     /// It was shut down, and does not begin again.
     stopped: bool,
 }
+
+/// The most that a backup which stood still waits beyond its timer.
+const MOST_GRACE: Duration = Duration::from_millis(10);
 
 /// How many refused messages control is told of at once, and then each second.
 const CONFLICTS: u32 = 10;
@@ -72,10 +79,20 @@ impl Stage {
         group.set_penalty(tracking.penalty());
         shared.set_lasts(interval(config.interval_cs) * 3);
         shared.tell_priority(group.parameters().priority);
-        let due = Instant::ZERO;
         let conflicts = TokenBucket::new(CONFLICTS, CONFLICTS);
-        let (told, transitions, stopped) = (false, [0; 2], false);
-        Self { config, shared, group, due, tracking, told, transitions, conflicts, stopped }
+        Self {
+            config,
+            shared,
+            group,
+            due: Instant::ZERO,
+            ticked: Instant::ZERO,
+            excused: None,
+            tracking,
+            told: false,
+            transitions: [0; 2],
+            conflicts,
+            stopped: false,
+        }
     }
 
     /// Adopts another configuration. A gateway that is active stays so, also for virtual routers that are new;
@@ -245,14 +262,15 @@ impl Stage {
     /// view that the transition asks for, if there is one, and calls [`advertise`](Self::advertise).
     #[inline]
     pub fn tick(&mut self, now: Instant) -> Option<Transition> {
+        let last = std::mem::replace(&mut self.ticked, now);
         if now < self.due && self.shared.tracking() == self.tracking {
             return None;
         }
-        self.act(now)
+        self.act(now, now.since(last))
     }
 
     #[cold]
-    fn act(&mut self, now: Instant) -> Option<Transition> {
+    fn act(&mut self, now: Instant, stood_still: Duration) -> Option<Transition> {
         let tracking = self.shared.tracking();
         if tracking != self.tracking {
             self.tracking = tracking;
@@ -272,13 +290,33 @@ impl Stage {
                     self.due = now;
                     return None;
                 }
-                (_, Phase::Initialize) => self.group.startup(now),
+                (_, Phase::Initialize) => {
+                    self.group.startup(now);
+                }
+                // Whoever did not look for a while cannot say that nothing came: what did waits in queues.
+                (false, Phase::Backup) if self.is_excused(now, stood_still) => {
+                    self.excused = self.group.deadline();
+                    self.due = now + self.grace();
+                    return None;
+                }
                 (false, Phase::Backup | Phase::Active) => self.group.timers(now),
             }
             transition = self.transition(now);
         }
         self.due = self.next();
         transition
+    }
+
+    /// True if a backup's timers ran out while this worker did not look; once for each time that they run.
+    fn is_excused(&self, now: Instant, stood_still: Duration) -> bool {
+        let deadline = self.group.deadline();
+        let ran_out = deadline.is_some_and(|deadline| now >= deadline);
+        ran_out && self.excused != deadline && stood_still > self.grace()
+    }
+
+    /// How long to look for what came while this worker stood still, and how long it may do so unnoticed.
+    fn grace(&self) -> Duration {
+        (interval(self.config.interval_cs) / 4).min(MOST_GRACE)
     }
 
     /// What the worker does not know yet.
@@ -300,7 +338,9 @@ impl Stage {
 
     /// When there is something to do next.
     fn next(&self) -> Instant {
-        if (self.group.phase() == Phase::Active) != self.told {
+        let phase = self.group.phase();
+        let absent = self.tracking.fault() || self.stopped || self.config.routers.is_empty();
+        if (phase == Phase::Active) != self.told || phase == Phase::Initialize && !absent {
             return Instant::ZERO;
         }
         self.group.deadline().unwrap_or(Instant::from_micros(u64::MAX))
@@ -310,7 +350,7 @@ impl Stage {
     /// tells control of them.
     #[inline]
     pub fn advertise<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>) {
-        if self.group.is_sending() || self.transitions != [0; 2] {
+        if self.group.is_saying() || self.transitions != [0; 2] {
             self.say(ctx);
         }
     }
@@ -328,10 +368,14 @@ impl Stage {
         }
         let priority = self.group.parameters().priority;
         for (n, router) in self.config.routers.iter().enumerate() {
-            let priority = match self.group.take_send(n) {
+            if ctx.outbox.room() == 0 {
+                // The rest follows at the next poll.
+                return;
+            }
+            let priority = match self.group.take_say(n) {
                 None => continue,
-                Some(Send::Advert) => priority,
-                Some(Send::Stopping) => STOPPING,
+                Some(Say::Advert) => priority,
+                Some(Say::Stopping) => STOPPING,
             };
             send(ctx, &self.config, router, priority, &self.shared);
         }
@@ -339,7 +383,8 @@ impl Stage {
     }
 
     /// Stops: priority 0 on all networks if we are active, at once and in the view of `ctx`, which is still the
-    /// active one. The stage does not begin again.
+    /// active one. The stage does not begin again. What the outbox has no room for, [`advertise`](Self::advertise)
+    /// sends afterwards.
     pub fn shutdown<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>) {
         self.stopped = true;
         self.group.shutdown(ctx.now);
@@ -389,12 +434,10 @@ fn send<S: FrameSource>(
         ctx.counters.drop(DropReason::NoHeadroom);
         return;
     }
-    if ctx.outbox.room() > 0 {
-        ctx.counters.add(Counter::VrrpAdvertsSent, 1);
-        shared.tell_sent();
-        if priority == STOPPING {
-            ctx.counters.add(Counter::VrrpPriorityZeroSent, 1);
-        }
+    ctx.counters.add(Counter::VrrpAdvertsSent, 1);
+    shared.tell_sent();
+    if priority == STOPPING {
+        ctx.counters.add(Counter::VrrpPriorityZeroSent, 1);
     }
     ctx.send(packet, Egress::new(router.interface, Via::Mac(mac)));
 }

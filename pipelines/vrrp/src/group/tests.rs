@@ -126,17 +126,17 @@ impl World {
 
     fn say(&mut self, n: usize) {
         let Some(group) = &mut self.gateways[n].group else { return };
-        if !group.is_sending() {
+        if !group.is_saying() {
             return;
         }
         let priority = group.parameters().priority;
-        let sends: Vec<Option<Send>> = (0..3).map(|m| group.take_send(m)).collect();
+        let sends: Vec<Option<Say>> = (0..3).map(|m| group.take_say(m)).collect();
         group.sent();
         for (member, send) in sends.into_iter().enumerate() {
             let Some(send) = send else { continue };
             let config = &self.gateways[n].config;
             let (interval_cs, from) = (config.interval_cs, config.routers[member].source);
-            let priority = if send == Send::Stopping { 0 } else { priority };
+            let priority = if send == Say::Stopping { 0 } else { priority };
             for to in (0..self.gateways.len()).filter(|to| *to != n) {
                 if self.whole[member] && self.random.below(100) >= self.loss {
                     let at = self.now + Duration::from_micros(50 + self.random.below(1_900));
@@ -289,7 +289,7 @@ fn a_better_router_on_one_network_makes_all_members_backup_at_once() {
     let from = ("192.0.2.9".parse().unwrap(), "192.0.2.3".parse().unwrap());
     assert_eq!(group.heard(2, 101, 20, from, w.now), Outcome::Taken);
     assert_eq!(group.phase(), Phase::Backup);
-    assert!((0..3).all(|m| group.take_send(m).is_none()), "it says nothing more");
+    assert!((0..3).all(|m| group.take_say(m).is_none()), "it says nothing more");
     let want = w.now + Duration::from_micros(600_000 + 156 * 200_000 / 256);
     assert_eq!(group.deadline(), Some(want), "and waits by the interval of the better one");
 }
@@ -352,18 +352,18 @@ fn rfc9568_6_4_3_worse_routers_are_answered_but_not_as_often_as_they_like() {
     for (priority, theirs) in [(99, "fe80::9"), (0, "fe80::9"), (100, "fe80::2")] {
         w.run(Duration::from_secs(3));
         let group = w.gateways[0].group.as_mut().unwrap();
-        let _ = group.take_send(0);
+        let _ = group.take_say(0);
         let from = (theirs.parse().unwrap(), "fe80::3".parse().unwrap());
         assert_eq!(group.heard(0, priority, 100, from, w.now), Outcome::Taken);
-        assert_eq!(group.take_send(0), Some(Send::Advert), "priority {priority}");
-        assert_eq!((group.take_send(1), group.take_send(2)), (None, None), "and only where it was heard");
+        assert_eq!(group.take_say(0), Some(Say::Advert), "priority {priority}");
+        assert_eq!((group.take_say(1), group.take_say(2)), (None, None), "and only where it was heard");
         // A thousand a second for ten seconds: four at once, then four a second; our own go on.
         let (mut answers, mut own) = (0, 0);
         for n in 0..10_000u64 {
             let now = w.now + Duration::from_millis(n);
             group.timers(now);
-            own += usize::from(group.take_send(1).is_some());
-            let _ = group.take_send(0);
+            own += usize::from(group.take_say(1).is_some());
+            let _ = group.take_say(0);
             answers += usize::from(group.heard(0, priority, 100, from, now) == Outcome::Taken);
         }
         assert!((30..=44).contains(&answers), "{answers} answers");

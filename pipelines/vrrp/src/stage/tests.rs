@@ -1,7 +1,6 @@
 use super::*;
 use crate::config::Peer4Checksum;
 use crate::testing::{Msg, ip};
-use causeway_core::Duration;
 use causeway_testkit::{Rig, Snapshot, ip4, ip6, poke};
 use proptest::prelude::*;
 
@@ -66,8 +65,7 @@ impl Bench {
     fn active() -> Self {
         let mut b = Self::new(config());
         assert_eq!(b.poll(), None);
-        b.rig.advance(DOWN);
-        assert_eq!(b.poll(), Some(Transition::Active));
+        assert_eq!(b.until_transition(1000), Some((361, Transition::Active)));
         b.shared.publish_active(true);
         b.forget();
         b
@@ -133,11 +131,13 @@ fn conflict_event(interface: u16, address: &str, reason: &'static str) -> Event 
 fn rfc9568_6_4_1_it_listens_first_and_then_advertises_everywhere() {
     let mut b = Bench::new(config());
     assert_eq!((b.poll(), b.stage.phase()), (None, Phase::Backup));
-    b.rig.advance(DOWN - Duration::from_micros(2));
+    let down = b.rig.now + DOWN;
+    assert_eq!(b.until_transition(360), None);
+    b.assert_counted(&[]);
+    b.rig.now = Instant::from_micros(down.as_micros() - 1);
     assert_eq!(b.poll(), None);
     assert!(b.rig.sent().is_empty());
-    b.assert_counted(&[]);
-    b.rig.advance(Duration::from_micros(2));
+    b.rig.now = down;
     assert_eq!(b.poll(), Some(Transition::Active));
     let sent = b.rig.sent();
     // RFC 9568 7.2 and 5.1: from our own address to the group, hop limit 255, and the addresses.
@@ -172,6 +172,29 @@ fn rfc9568_6_4_1_it_listens_first_and_then_advertises_everywhere() {
     let status = b.shared.status();
     assert_eq!((status.phase, status.priority, status.adverts_sent), (Phase::Active, 100, 153));
     assert_eq!((status.became_active, status.last_active), (1, None));
+}
+
+#[test]
+fn an_advertisement_before_the_first_tick_does_not_keep_it_from_beginning() {
+    let mut b = Bench::new(config());
+    assert_eq!(b.receive("tenant0", &peer(50).packet()), Verdict::Consume);
+    assert_eq!((b.poll(), b.stage.phase()), (None, Phase::Backup));
+    assert_eq!(b.until_transition(1000), Some((361, Transition::Active)));
+}
+
+#[test]
+fn a_tick_with_nothing_to_do_does_nothing() {
+    let far = Instant::from_micros(u64::MAX);
+    let mut b = Bench::new(Config { routers: vec![], ..config() });
+    assert_eq!((b.poll(), b.stage.due), (None, far), "no virtual router");
+    let mut b = Bench::active();
+    assert!(b.stage.due > b.rig.now);
+    b.shared.set_tracking(0, true);
+    let _ = (b.poll(), b.poll());
+    assert_eq!(b.stage.due, far, "a fault");
+    let mut b = Bench::active();
+    b.stage.shutdown(&mut b.rig.ctx());
+    assert_eq!((b.poll(), b.stage.due), (None, far), "stopped");
 }
 
 #[test]
@@ -505,7 +528,7 @@ fn another_configuration_is_adopted_without_a_gap() {
 }
 
 #[test]
-fn no_frame_and_a_full_outbox_are_counted_and_do_not_stop_it() {
+fn no_frame_is_counted_and_a_full_outbox_is_waited_for() {
     let mut b = Bench::active();
     b.rig.source = causeway_core::HeapSource::new(1);
     b.rig.advance(Duration::from_millis(100));
@@ -519,10 +542,47 @@ fn no_frame_and_a_full_outbox_are_counted_and_do_not_stop_it() {
     }
     b.rig.advance(Duration::from_millis(100));
     assert_eq!(b.poll(), None);
-    b.rig.sent();
-    b.assert_counted(&[("vrrp-adverts-sent", 1), ("drop.outbox-full", 2)]);
+    assert_eq!(b.rig.sent().len(), 64);
+    b.assert_counted(&[("vrrp-adverts-sent", 1)]);
+    // What found no room leaves at the next poll.
+    assert_eq!((b.poll(), b.rig.sent().len()), (None, 2));
+    assert_eq!((b.poll(), b.rig.sent().len()), (None, 0));
+    b.assert_counted(&[("vrrp-adverts-sent", 2)]);
     b.rig.advance(Duration::from_millis(100));
     assert_eq!((b.poll(), b.rig.sent().len()), (None, 3));
+}
+
+#[test]
+fn a_backup_that_stood_still_looks_at_what_came_before_it_takes_over() {
+    // Half a second without a poll, while the active router's advertisements piled up.
+    let mut b = Bench::backup(200);
+    b.rig.advance(Duration::from_millis(500));
+    assert_eq!(b.poll(), None);
+    for (interface, m) in peers(200) {
+        assert_eq!(b.receive(interface, &m.packet()), Verdict::Consume);
+        assert_eq!(b.poll(), None);
+    }
+    assert_eq!((b.until_transition(360), b.stage.phase()), (None, Phase::Backup));
+    // Nothing came: ten milliseconds later it is certain.
+    let mut b = Bench::backup(200);
+    b.rig.advance(Duration::from_millis(500));
+    assert_eq!(b.poll(), None);
+    assert_eq!(b.until_transition(1000), Some((10, Transition::Active)));
+    // One that never polls more often than that is not held back for ever.
+    let mut b = Bench::backup(200);
+    let polls = std::iter::repeat_with(|| {
+        b.rig.advance(Duration::from_millis(50));
+        b.poll()
+    });
+    assert_eq!(polls.take(20).position(|t| t == Some(Transition::Active)), Some(8), "at 400 and 450 ms");
+    // Not even by a router of lower priority, which goes on all the time.
+    let mut b = Bench::backup(200);
+    let polls = std::iter::repeat_with(|| {
+        b.rig.advance(Duration::from_millis(50));
+        assert_eq!(b.receive("tenant0", &peer(50).packet()), Verdict::Consume);
+        b.poll()
+    });
+    assert_eq!(polls.take(20).position(|t| t == Some(Transition::Active)), Some(8));
 }
 
 #[test]

@@ -276,7 +276,9 @@ fn rfc4861_6_2_8_a_new_source_is_told_with_the_end_of_the_old_one() {
     let mut interfaces = lab_interfaces();
     interfaces[0].link_local = "fe80::2".parse().unwrap();
     g.adopt(interfaces, vec![Some(lab())]);
-    let sent = g.run(Duration::from_secs(100));
+    let mut sent = g.run(Duration::from_secs(1000));
+    let later = sent.split_off(6);
+    assert!(!later.is_empty() && later.iter().all(|(_, (_, _, ra))| ra.router_lifetime == 1800));
     let sources = sent.iter().map(|(_, (_, _, ra))| (ra.source.to_string(), ra.router_lifetime));
     let want = [("fe80::1", 0), ("fe80::2", 1800)].map(|(s, n)| (s.to_owned(), n));
     assert_eq!(sources.collect::<Vec<_>>(), [&want[..]; 3].concat());
@@ -374,6 +376,8 @@ fn said(ra: &Ra) -> (Vec<String>, Vec<(String, u64)>) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
     /// Whatever plans follow each other, and whenever: what holds is said, what a host may remember and does not hold
     /// is withdrawn, nothing holds and is withdrawn at once, and valid lifetimes end when they began to end plus two
     /// hours at most.
