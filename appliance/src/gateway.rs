@@ -13,13 +13,18 @@ use crate::control::introspect::{
     Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
     SubscriberPage, SubscriberQuery, SubscriberRow, VirtualRouterRow, VrrpReport,
 };
+use crate::control::lease_api;
+use crate::control::leases::{
+    self, Endpoint, LeasedSources, Leases, LeasesConfig, PeerConfig, Rings, Standing,
+};
 use crate::control::track::{self, Judgement, Seen};
 use crate::plan::{Plan, PortFacts};
-use crate::worker::{Clock, Shared, TscClock, Worker};
+use crate::worker::{Clock, Mailbox, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
+use causeway_dhcpv6::Engine;
 use causeway_flowtable::{Bindings, FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
 use causeway_hwprofiles::bringup::{
-    self, Control as PortControl, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
+    self, Control as PortControl, ControlError, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
 };
 use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
@@ -27,6 +32,7 @@ use causeway_hwprofiles::queues::DpdkQueues;
 use causeway_nat64::{BlockUsage, Log, SubscriberUsage};
 use causeway_neighbor::{LinkId, Reachability, Resolved};
 use causeway_wire::l4;
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -115,6 +121,8 @@ impl PollLoop for Loop {
 /// # Errors
 /// What kept it from starting, or went wrong at the end; nothing is left behind.
 pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<dyn Error>> {
+    // Before the ports: leases that cannot be had are said at once.
+    let opened = config.dhcpv6.as_ref().map(|d| leases::open(leases_config(d))).transpose()?;
     let profile = hw_profile(config)?;
     let (spec, capacity) = spec(config, &profile)?;
     let workers = u16::try_from(spec.worker_cores.len())?;
@@ -142,7 +150,16 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     let bindings = Arc::new(Bindings::new(plan.bindings(), [a, b])?);
     let shared = Arc::new(Shared::<MbufFrame>::new(table, resolved, bindings, workers));
     let clock = TscClock::new();
-    let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control())?;
+    take_virtual_macs(&plan, &gateway.control())?;
+    let sources = Arc::new(LeasedSources::new(Arc::clone(&shared.bindings), links(&plan)));
+    let leasing = match (opened, &plan.dhcpv6) {
+        (Some(opened), Some(server)) => {
+            Some(opened.start(lease_spec(server, &shared, &sources, &plan, clock.clone()))?)
+        }
+        _ => None,
+    };
+    let leases = leasing.as_ref().map(Leases::control).map(|control| Leasing { control, sources });
+    let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control(), leases)?;
     control.attach(Arc::new(running));
 
     let (make, stop) = (Arc::clone(&shared), gateway.stop_handle());
@@ -158,6 +175,7 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
         Loop(worker)
     });
     control.detach();
+    drop(leasing);
     let report = report?;
     info!(cause = ?report.cause, frames_in_use = report.frames_in_use, "workers have stopped");
     if report.frames_in_use != 0 {
@@ -169,6 +187,69 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
         return Err(GatewayError::Worker(id).into());
     }
     Ok(())
+}
+
+/// Makes the ports take frames for the virtual routers' addresses. A device without filters for them takes
+/// everything.
+fn take_virtual_macs(plan: &Plan, ports: &PortControl) -> Result<(), ControlError> {
+    for router in plan.vrrp.iter().flat_map(|v| &v.routers) {
+        let Some(interface) = plan.active.interfaces.get(router.interface) else { continue };
+        let filter = ports.add_mac(interface.port, router.mac())?;
+        info!(network = interface.name, vrid = router.vrid, mac = %router.mac(), ?filter, "virtual router");
+    }
+    Ok(())
+}
+
+/// Networks as source validation names them, by their names.
+fn links(plan: &Plan) -> HashMap<Box<str>, u32> {
+    plan.active.interfaces.iter().map(|(_, i)| (i.name.as_str().into(), i.link())).collect()
+}
+
+/// What the lease thread is told of the configuration.
+fn leases_config(d: &config::DhcpServer) -> LeasesConfig {
+    let endpoint = |a: &config::PeerAddress| match a {
+        config::PeerAddress::Tcp(address) => Endpoint::Tcp(*address),
+        config::PeerAddress::Unix(path) => Endpoint::Unix(path.clone()),
+    };
+    LeasesConfig {
+        path: d.leases.path().to_owned(),
+        duid: d.duid.as_ref().map(|duid| duid.octets().into()),
+        history: d.history.duration(),
+        peer: d.peer.as_ref().map(|p| PeerConfig {
+            listen: p.listen.as_ref().map(endpoint),
+            connect: p.connect.as_ref().map(endpoint),
+            secret_file: p.secret_file.path().to_owned(),
+            ack_timeout: p.ack_timeout.duration(),
+            alone_after: p.alone_after.duration(),
+        }),
+    }
+}
+
+fn lease_spec(
+    server: &Arc<causeway_dhcpv6::Config>,
+    shared: &Arc<Shared<MbufFrame>>,
+    sources: &Arc<LeasedSources>,
+    plan: &Plan,
+    clock: TscClock,
+) -> leases::Spec<Engine> {
+    let rings = |m: &Mailbox<MbufFrame>| Rings {
+        requests: Arc::clone(&m.dhcp_requests),
+        answers: Arc::clone(&m.dhcp_answers),
+    };
+    let (vrrp, alone) = (Arc::clone(&shared.vrrp), plan.vrrp.is_none());
+    leases::Spec {
+        server: Arc::clone(server),
+        rings: shared.mailboxes.iter().map(rings).collect(),
+        bindings: Box::new(Arc::clone(sources)),
+        active: Box::new(move || alone || vrrp.is_active(clock.now())),
+        clock: Box::new(leases::time_of_day),
+    }
+}
+
+/// Leases, as a running gateway reaches them.
+struct Leasing {
+    control: lease_api::Control,
+    sources: Arc<LeasedSources>,
 }
 
 fn facts(port: &PortInfo) -> PortFacts {
@@ -327,6 +408,7 @@ struct Running {
     clock: TscClock,
     facts: Vec<PortFacts>,
     ports: PortControl,
+    leases: Option<Leasing>,
     /// The workers' heartbeats, as tracking last saw them.
     beats: Mutex<Beats>,
     /// What tracking found last.
@@ -367,11 +449,12 @@ impl Running {
         clock: TscClock,
         facts: Vec<PortFacts>,
         ports: PortControl,
+        leases: Option<Leasing>,
     ) -> Result<Self, Box<dyn Error>> {
         let reader = shared.table.reader().ok_or("the flow table has no place for control's reader")?;
         let (shared, plan, reader) = (Arc::clone(shared), Mutex::new(Arc::clone(plan)), Mutex::new(reader));
         let (beats, judgement) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared, plan, reader, clock, facts, ports, beats, judgement })
+        Ok(Self { shared, plan, reader, clock, facts, ports, leases, beats, judgement })
     }
 
     fn plan(&self) -> Arc<Plan> {
@@ -582,6 +665,12 @@ impl Introspect for Running {
             beats.stalled(self.shared.mailboxes.iter().map(|m| m.heartbeat.load(Ordering::Relaxed)));
         let stats = self.shared.table.stats();
         seen.full = stats.sessions >= u64::from(stats.session_capacity);
+        // Another gateway that has all leases takes over without a gap; the last one says goodbye.
+        let ready = self.leases.as_ref().is_some_and(|l| {
+            let peer = l.control.status().peer;
+            peer.connected && matches!(peer.standing, Standing::Leading | Standing::Following)
+        });
+        self.shared.peer_ready.store(ready, Ordering::Relaxed);
         let judgement = track::judge(&plan.tracking, &seen);
         self.shared.vrrp.set_tracking(judgement.penalty, judgement.fault);
         *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = judgement.clone();
@@ -619,6 +708,10 @@ impl Introspect for Running {
             tracking: judgement.reasons,
             routers: vrrp.routers.iter().map(router).collect(),
         })
+    }
+
+    fn leases(&self) -> Option<lease_api::Control> {
+        self.leases.as_ref().map(|l| l.control.clone())
     }
 
     fn router_advertisements(&self) -> Vec<RaRow> {
@@ -671,8 +764,13 @@ impl Introspect for Running {
             let _ = mailbox.plans.push(Arc::clone(&plan));
         }
         let generation = plan.generation;
-        *current = plan;
+        *current = Arc::clone(&plan);
         drop(current);
+        if let (Some(leases), Some(server)) = (&self.leases, &plan.dhcpv6) {
+            leases.sources.set_links(links(&plan));
+            let told = leases.control.reconfigure(Arc::clone(server));
+            told.map_err(|e| ReloadError::Failed(format!("leases: {e}")))?;
+        }
         let until = std::time::Instant::now() + ADOPT_WITHIN;
         loop {
             let generations = self.generations_of(generation);

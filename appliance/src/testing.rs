@@ -241,6 +241,10 @@ impl Introspect for FakeGateway {
         Some(VrrpReport { state: "backup".to_owned(), priority: 100, ..VrrpReport::default() })
     }
 
+    fn leases(&self) -> Option<crate::control::lease_api::Control> {
+        None
+    }
+
     fn router_advertisements(&self) -> Vec<RaRow> {
         Vec::new()
     }

@@ -118,9 +118,9 @@ pub struct Mailbox<F> {
     /// Set by control to make the worker announce the addresses of its interfaces.
     pub announce: AtomicBool,
     /// DHCPv6 messages for control.
-    pub dhcp_requests: ArrayQueue<Box<causeway_dhcpv6::Request>>,
+    pub dhcp_requests: Arc<ArrayQueue<Box<causeway_dhcpv6::Request>>>,
     /// Answers to them.
-    pub dhcp_answers: ArrayQueue<Box<causeway_dhcpv6::Answer>>,
+    pub dhcp_answers: Arc<ArrayQueue<Box<causeway_dhcpv6::Answer>>>,
 }
 
 impl<F> Mailbox<F> {
@@ -135,8 +135,8 @@ impl<F> Mailbox<F> {
             retired: ArrayQueue::new(PLAN_RING + 1),
             generation: AtomicU64::new(0),
             announce: AtomicBool::new(false),
-            dhcp_requests: ArrayQueue::new(DHCP_RING),
-            dhcp_answers: ArrayQueue::new(DHCP_RING),
+            dhcp_requests: Arc::new(ArrayQueue::new(DHCP_RING)),
+            dhcp_answers: Arc::new(ArrayQueue::new(DHCP_RING)),
         }
     }
 }

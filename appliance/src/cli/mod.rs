@@ -5,6 +5,7 @@
 
 mod docs;
 mod hw;
+mod leases;
 mod nat64;
 mod show;
 pub mod table;
@@ -78,6 +79,9 @@ enum Command {
     /// Look into the running gateway.
     #[command(subcommand, after_help = AFTER_HELP)]
     Show(Show),
+    /// Leases: who had which address, and taking leases back.
+    #[command(subcommand, after_help = AFTER_HELP)]
+    Leases(leases::Leases),
     /// What follows from a configuration of NAT64, without a running gateway.
     #[command(subcommand)]
     Nat64(nat64::Nat64),
@@ -201,6 +205,31 @@ enum Show {
         #[arg(long)]
         workers: bool,
     },
+    /// Leases of DHCPv6.
+    Leases {
+        #[command(flatten)]
+        common: ShowArgs,
+        /// Only of this address, or of the prefix that begins with it.
+        #[arg(long, value_name = "IPV6", value_parser = address6)]
+        address: Option<String>,
+        /// Only with this MAC address.
+        #[arg(long, value_name = "MAC", value_parser = mac)]
+        mac: Option<String>,
+        /// Only on this network.
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        network: Option<String>,
+        /// Only those in use.
+        #[arg(long)]
+        active: bool,
+        /// At most so many; 0 shows all.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// How leasing is doing: the disk, the other gateway of a pair, how many leases there are.
+    Peer {
+        #[command(flatten)]
+        common: ShowArgs,
+    },
     /// The virtual routers: whether they are active here, and what lowers their priority.
     Vrrp {
         #[command(flatten)]
@@ -323,6 +352,7 @@ fn execute(command: Command, launch: Launch, out: &mut Output) -> u8 {
         Command::Check { file, json } => check(&file.config, json, out),
         Command::Reload { socket, json } => reload(&socket, json, out),
         Command::Show(what) => show(what, out),
+        Command::Leases(what) => leases::execute(&what, out),
         Command::Nat64(what) => nat64::execute(&what, out),
         Command::Hw(what) => hw::execute(&what, out),
         Command::Docs(Docs::Counters) => {
@@ -427,6 +457,12 @@ impl SocketArgs {
     }
 }
 
+/// A MAC address.
+fn mac(text: &str) -> Result<String, String> {
+    let mac: Result<causeway_wire::MacAddr, _> = text.parse();
+    mac.map(|m| m.to_string()).map_err(|_| format!("`{text}` is no MAC address, as in 02:00:00:00:01:01"))
+}
+
 /// The only control socket of a folder; nothing if there is none.
 fn only_socket(dir: &Path) -> Result<Option<PathBuf>, String> {
     let mut sockets: Vec<PathBuf> = std::fs::read_dir(dir)
@@ -502,6 +538,8 @@ fn show(what: Show, out: &mut Output) -> u8 {
         | Show::Neighbors { common, .. }
         | Show::Counters { common, .. }
         | Show::Ports { common }
+        | Show::Leases { common, .. }
+        | Show::Peer { common }
         | Show::Vrrp { common }
         | Show::Ra { common }
         | Show::Plan { common } => common,

@@ -8,6 +8,8 @@ use crate::control::introspect::{
     PortRow, RaRow, ReloadReport, SUBSCRIBERS_PAGE, SessionPage, SessionRow, SubscriberPage, SubscriberRow,
     VrrpReport,
 };
+use crate::control::lease_api::{self, LeasePage, LeaseRow};
+use crate::control::leases::LeaseStatus;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -79,6 +81,35 @@ pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
             let rows: Vec<PortRow> = rows(client, &value, "ports")?;
             Ok(Shown { text: ports(&rows), json: value })
         }
+        Show::Leases { address, mac, network, active, limit, .. } => {
+            let filter = parameters([
+                ("address", address),
+                ("mac", mac),
+                ("network", network),
+                ("active", active.then(|| "true".to_owned())),
+            ]);
+            let wanted = if limit == 0 { usize::MAX } else { limit };
+            let (mut rows, mut after) = (Vec::<LeaseRow>::new(), Some(String::new()));
+            while let Some(at) = after.take()
+                && rows.len() < wanted
+            {
+                let some = (wanted - rows.len()).min(lease_api::PAGE);
+                let behind = if at.is_empty() { at } else { format!("&after={at}") };
+                let page = client.get(&format!("/v1/leases?limit={some}{filter}{behind}"))?;
+                let page: LeasePage = parse(client, page)?;
+                rows.extend(page.leases);
+                after = page.next;
+            }
+            let more = after.is_some();
+            let mut text = fetch_leases(&rows);
+            note_more(&mut text, rows.len(), more);
+            Ok(Shown { json: json!({ "leases": rows, "more": more }), text })
+        }
+        Show::Peer { .. } => {
+            let value = client.get("/v1/leases/status")?;
+            let status: LeaseStatus = rows1(client, &value, "status")?;
+            Ok(Shown { text: lease_status(&status, &value["leases"]), json: value })
+        }
         Show::Vrrp { .. } => {
             let value = client.get("/v1/vrrp")?;
             let report: Option<VrrpReport> = rows1(client, &value, "vrrp")?;
@@ -99,7 +130,7 @@ pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
     }
 }
 
-fn parse<T: DeserializeOwned>(client: &Client, value: Value) -> Result<T, ClientError> {
+pub(super) fn parse<T: DeserializeOwned>(client: &Client, value: Value) -> Result<T, ClientError> {
     serde_json::from_value(value).map_err(|e| ClientError::Broken {
         path: client.socket().to_owned(),
         problem: format!("the answer is not what this version expects: {e}"),
@@ -109,6 +140,72 @@ fn parse<T: DeserializeOwned>(client: &Client, value: Value) -> Result<T, Client
 /// One value of an answer.
 fn rows1<T: DeserializeOwned>(client: &Client, value: &Value, key: &str) -> Result<T, ClientError> {
     parse(client, value.get(key).cloned().unwrap_or_default())
+}
+
+/// Leases as a table.
+pub(super) fn fetch_leases(rows: &[LeaseRow]) -> String {
+    let mut t = Table::new(&[
+        ("ADDRESS", Align::Left),
+        ("STATE", Align::Left),
+        ("MAC", Align::Left),
+        ("NETWORK", Align::Left),
+        ("VALID UNTIL", Align::Left),
+        ("IDENTITY", Align::Left),
+        ("IAID", Align::Right),
+    ]);
+    for l in rows {
+        t.row([
+            super::leases::address(l),
+            if l.kind == "registered" { format!("{} (registered)", l.state) } else { l.state.clone() },
+            l.mac.clone().unwrap_or_else(|| "-".to_owned()),
+            l.network.clone(),
+            super::leases::readable(l.valid_until),
+            l.identity.clone(),
+            l.iaid.to_string(),
+        ]);
+    }
+    t.to_string()
+}
+
+fn lease_status(s: &LeaseStatus, counts: &Value) -> String {
+    let mut text = format!(
+        "leases: {} active, {} free, {} declined\n",
+        counts["active"], counts["free"], counts["declined"]
+    );
+    let _ = writeln!(text, "this gateway {}", if s.active { "answers" } else { "stands by" });
+    let _ = writeln!(
+        text,
+        "requests: {} in {} groups (the largest {}), {} changes; {} while standing by",
+        s.requests, s.groups, s.largest_group, s.changes, s.ignored
+    );
+    let d = &s.disk;
+    match (&d.error, d.writable) {
+        (Some(error), false) => {
+            let _ = writeln!(text, "disk: CANNOT BE WRITTEN: {error}");
+        }
+        _ => {
+            let _ = writeln!(
+                text,
+                "disk: writable, {} commits, the last took {} us, the longest {} us",
+                d.commits, d.last_commit_us, d.longest_commit_us
+            );
+        }
+    }
+    let p = &s.peer;
+    let standing = serde_json::to_value(p.standing).ok();
+    let standing = standing.as_ref().and_then(Value::as_str).unwrap_or("?");
+    let _ = writeln!(
+        text,
+        "peer: {standing}, {}, {} groups acknowledged, {} changes received, {} conflicts",
+        if p.connected { "connected" } else { "not connected" },
+        p.acknowledged,
+        p.received,
+        p.conflicts
+    );
+    if let Some(why) = &p.ended {
+        let _ = writeln!(text, "peer: the last connection ended: {why}");
+    }
+    text
 }
 
 fn vrrp(r: &VrrpReport) -> String {

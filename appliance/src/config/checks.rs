@@ -50,6 +50,7 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     }
     draft.routes.clear();
     let places = nat64::Places::of(&draft);
+    let advertised: Vec<_> = draft.networks.iter().map(|n| n.ra.as_ref().map(|ra| ra.at.clone())).collect();
     let networks = networks.into_iter().map(|n| n.built).collect();
     let config = draft.build(networks, routes, next_hops, resolved, notes)?;
     // What only the packet path knows: a file that passes is one that a gateway starts with.
@@ -58,6 +59,17 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
         && let Err(e) = causeway_nat64::Config::new(crate::plan::nat64_options(n, 0))
     {
         places.error(source, &e);
+    }
+    if !source.bad("") {
+        for ((ra, at), network) in
+            crate::plan::first_hop::ra_of(&config).iter().zip(&advertised).zip(&config.networks)
+        {
+            if let (Some(ra), Some(at)) = (ra, at)
+                && let Err(e) = ra.check(network.mtu.octets())
+            {
+                source.error(at, e.to_string(), "");
+            }
+        }
     }
     Some(config)
 }

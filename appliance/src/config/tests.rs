@@ -30,52 +30,6 @@ fn said(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_labs_file_is_the_labs_contract() {
-    let c = parse(include_str!("../../etc/lab.toml")).unwrap();
-    assert_eq!(c.gateway.name.as_str(), "cw-gw");
-    assert_eq!(c.gateway.profile.as_str(), "veth");
-    assert_eq!(c.control.socket.path(), Path::new("/run/causeway/cw-gw.sock"));
-    let devices: Vec<(&str, String)> =
-        c.ports.iter().map(|p| (p.name.as_str(), p.device.to_string())).collect();
-    assert_eq!(
-        devices,
-        [
-            ("tenant0", "net_af_packet0,iface=tenant0".to_owned()),
-            ("uplink0", "net_af_packet1,iface=uplink0".to_owned())
-        ]
-    );
-    let [tenant, uplink] = &c.networks[..] else { panic!("{:?}", c.networks) };
-    assert_eq!((tenant.port.as_str(), tenant.role), ("tenant0", Role::Tenant));
-    assert_eq!(tenant.addresses6.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2001:db8:64::1/64"]);
-    assert_eq!(tenant.link_local.unwrap().address(), "fe80::1".parse::<Ipv6Addr>().unwrap());
-    assert_eq!(tenant.sources, ["2001:db8:64::/64".parse().unwrap()]);
-    assert!(tenant.addresses4.is_empty());
-    assert_eq!((uplink.port.as_str(), uplink.role), ("uplink0", Role::Uplink));
-    assert_eq!(
-        uplink.addresses6.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["2001:db8:ffff::2/64"]
-    );
-    assert_eq!(uplink.addresses4.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.2/24"]);
-    assert!(uplink.sources.is_empty());
-    let routes: Vec<(String, String, &str)> = c
-        .routes
-        .iter()
-        .map(|r| (r.prefix.to_string(), r.via.to_string(), r.network.as_ref().unwrap().as_str()))
-        .collect();
-    assert_eq!(
-        routes,
-        [
-            ("::/0".to_owned(), "2001:db8:ffff::1".to_owned(), "uplink0"),
-            ("0.0.0.0/0".to_owned(), "192.0.2.1".to_owned(), "uplink0")
-        ]
-    );
-    let nat64 = c.nat64.as_ref().unwrap();
-    assert_eq!(nat64.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2001:db8:64:ff9b::/96"]);
-    assert_eq!(nat64.pool, ["203.0.113.0/28".parse().unwrap()]);
-    assert_eq!(nat64.subscribers.prefix_length.bits(), 128);
-}
-
-#[test]
 fn rfc6146_4_the_default_timeouts_are_the_rfcs() {
     let t = parse(LAB).unwrap().nat64.unwrap().timeouts;
     let seconds =
@@ -106,6 +60,7 @@ fn the_example_says_what_is_the_default_anyway() {
         (c.icmp, c.neighbor, c.watchdog, &c.log),
         (plain.icmp, plain.neighbor, plain.watchdog, &plain.log)
     );
+    first_hop::the_examples_settings_are_defaults(&c, &plain);
     let (all, plain) = (c.nat64.unwrap(), plain.nat64.unwrap());
     assert_eq!((all.timeouts, all.subscribers), (plain.timeouts, plain.subscribers));
     assert_eq!((all.tenants.len(), all.static_mappings.len()), (1, 1));

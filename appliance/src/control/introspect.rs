@@ -67,6 +67,9 @@ pub trait Introspect: Send + Sync {
     /// Where the virtual routers stand; nothing without any.
     fn vrrp(&self) -> Option<VrrpReport>;
 
+    /// The lease thread, as control asks it; nothing without DHCPv6.
+    fn leases(&self) -> Option<super::lease_api::Control>;
+
     /// What is advertised on each network that has router advertisements.
     fn router_advertisements(&self) -> Vec<RaRow>;
 

@@ -15,6 +15,7 @@
 pub mod client;
 mod events;
 pub mod introspect;
+pub mod lease_api;
 pub mod leases;
 mod natlog;
 mod notify;

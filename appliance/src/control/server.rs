@@ -12,6 +12,7 @@
 //! | GET /v1/ports | all ports |
 //! | GET /v1/vrrp | where the virtual routers stand; `vrrp` is null without any |
 //! | GET /v1/ra | what is advertised on each network |
+//! | /v1/leases... | see `lease_api` |
 //! | GET /v1/plan | the resolved configuration and its generation |
 //! | POST /v1/reload | reads the configuration file again |
 //!
@@ -50,6 +51,7 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/counters", get(counters))
         .route("/v1/ports", get(ports))
+        .merge(super::lease_api::routes())
         .route("/v1/vrrp", get(vrrp))
         .route("/v1/ra", get(router_advertisements))
         .route("/v1/plan", get(plan))
@@ -76,12 +78,12 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
     }
 }
 
-fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
+pub(super) fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
     (status, Json(json!({ "error": message.into() }))).into_response()
 }
 
 /// Asks the gateway on a thread that may block.
-async fn ask<T, F>(state: &State, question: F) -> Result<T, Response>
+pub(super) async fn ask<T, F>(state: &State, question: F) -> Result<T, Response>
 where
     T: Send + 'static,
     F: FnOnce(&dyn Introspect) -> T + Send + 'static,
@@ -95,7 +97,7 @@ where
     })
 }
 
-fn answer(outcome: Result<Value, Response>) -> Response {
+pub(super) fn answer(outcome: Result<Value, Response>) -> Response {
     match outcome {
         Ok(value) => Json(value).into_response(),
         Err(response) => response,
@@ -126,7 +128,7 @@ struct SessionParameters {
 }
 
 /// The limit of a page of at most `most` rows.
-fn limit(wanted: Option<usize>, most: usize) -> Result<usize, String> {
+pub(super) fn limit(wanted: Option<usize>, most: usize) -> Result<usize, String> {
     let limit = wanted.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 || limit > most {
         return Err(format!("limit={limit}: 1 to {most} are allowed"));

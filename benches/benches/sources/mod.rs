@@ -19,14 +19,14 @@ const APART: u32 = 64;
 const SENDERS: u32 = 100_000;
 
 /// Measures with so many leases.
-pub fn measure(tsc: &Tsc, leases: u32, windows: usize) {
+pub(crate) fn measure(tsc: &Tsc, leases: u32, windows: usize) {
     let senders = leases.min(SENDERS);
     let gateway = Gateway::new(Size::of(senders + 10_000));
     let mut stage = gateway.stage(0, tsc);
     stage.open((0..senders).map(|n| n * APART));
     let mut rng = Rng(44);
     let bindings = Bindings::new(leases, [rng.next_u64(), rng.next_u64()]).expect("memory");
-    let mut bind = |a: u128| {
+    let bind = |a: u128| {
         let single = Prefix6::new(Ipv6Addr::from_bits(a), 128).expect("an address");
         bindings.set(0, single, mac(0x77)).expect("room");
     };

@@ -98,7 +98,7 @@ pub struct Link {
 /// The server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Our DUID; of gateways that share their leases one and the same.
+    /// Our DUID; empty only at workers, where the store made it: then the engine alone knows it. Of gateways that share their leases one and the same.
     pub server_duid: Box<[u8]>,
     /// Preference option of our Advertise (RFC 9915 21.8); 255 ends the client's waiting.
     pub preference: u8,

@@ -100,7 +100,9 @@ impl Stage {
             return Err(DropReason::Dhcp6ClientLimited);
         }
         let received = message::parse(payload).map_err(message::MessageError::reason)?;
-        if received.message.server_id.as_ref().is_some_and(|id| *id != self.config.server_duid) {
+        // Where the worker is not told our DUID (the store made it), the engine looks.
+        let ours = &self.config.server_duid;
+        if !ours.is_empty() && received.message.server_id.as_ref().is_some_and(|id| id != ours) {
             return Err(DropReason::Dhcp6OtherServer);
         }
         let request = Request {

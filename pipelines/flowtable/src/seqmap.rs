@@ -12,6 +12,7 @@
 //! Writers of different keys may work side by side, also on neighbouring entries.
 
 use crate::hash::fold;
+use crate::memory::{Region, Zeroed};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How many entries a key may be in.
@@ -35,10 +36,22 @@ struct Entry {
     value: AtomicU64,
 }
 
+// SAFETY: atomic words of zero are valid (an entry that was never used), and none needs dropping.
+unsafe impl Zeroed for Entry {
+    #[cfg(loom)]
+    fn zeroed() -> Self {
+        Self {
+            meta: AtomicU64::new(0),
+            key: std::array::from_fn(|_| AtomicU64::new(0)),
+            value: AtomicU64::new(0),
+        }
+    }
+}
+
 /// The map. All methods may be called from any thread; see the module for what a key's writer owes.
 #[derive(Debug)]
 pub struct SeqMap {
-    entries: Box<[Entry]>,
+    entries: Region<Entry>,
     capacity: u32,
     len: AtomicU32,
     seed: [u64; 2],
@@ -46,18 +59,16 @@ pub struct SeqMap {
 
 impl SeqMap {
     /// A map for `capacity` keys (at least 1; memory is 128 octets a key). `seed` should be random: it
-    /// keeps strangers from aiming at one part of the map.
+    /// keeps strangers from aiming at one part of the map. Ends the process when there is no memory, as
+    /// other allocations do.
     #[must_use]
     pub fn new(capacity: u32, seed: [u64; 2]) -> Self {
         let capacity = capacity.max(1);
         let n = capacity as usize * 2 + WINDOW;
-        let entries = (0..n)
-            .map(|_| Entry {
-                meta: AtomicU64::new(0),
-                key: std::array::from_fn(|_| AtomicU64::new(0)),
-                value: AtomicU64::new(0),
-            })
-            .collect();
+        // Huge pages where there are any: a scan looks at another page for each address.
+        let entries = Region::new(n).unwrap_or_else(|_| {
+            std::alloc::handle_alloc_error(std::alloc::Layout::new::<Entry>());
+        });
         Self { entries, capacity, len: AtomicU32::new(0), seed }
     }
 

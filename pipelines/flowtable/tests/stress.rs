@@ -389,3 +389,66 @@ fn run(slots: u32, mappings: u32) {
     }
     assert_eq!(table.used_index_words(), (0, 0));
 }
+
+/// Bindings that stay are always found by readers, while others come and go and push them about.
+#[test]
+fn bindings_are_read_while_they_are_written() {
+    use causeway_core::Prefix6;
+    use causeway_wire::MacAddr;
+    use std::net::Ipv6Addr;
+    const STAY: u32 = 2_000;
+    const ROOM: u32 = 10_000;
+    let secs = std::env::var("CAUSEWAY_STRESS_SECS").ok().and_then(|s| s.parse().ok()).unwrap_or(5u64);
+    let bindings = Bindings::new(ROOM, [7, 9]).unwrap();
+    let address = |n: u32| Ipv6Addr::from_bits(0x2001_0db8_0064 << 80 | u128::from(n));
+    let prefix = |n: u32| Prefix6::new(address(n), 128).unwrap();
+    // Two stations for each address: the one that it has, and the one that it may move to.
+    let station = |n: u32, other: bool| {
+        let [a, b, c, d] = n.to_be_bytes();
+        MacAddr([2, u8::from(other), a, b, c, d])
+    };
+    for n in 0..STAY {
+        bindings.set(5, prefix(n), station(n, false)).unwrap();
+    }
+    let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|s| {
+        for r in 0..3 {
+            let (bindings, stop, reads) = (&bindings, &stop, &reads);
+            s.spawn(move || {
+                let mut rng = Rng(r);
+                while !stop.load(Ordering::Relaxed) {
+                    let asked: [u32; 16] = std::array::from_fn(|_| rng.below(u64::from(2 * ROOM)) as u32);
+                    let prepared = asked.map(|n| bindings.prefetch(5, address(n)));
+                    for (n, asked) in asked.iter().zip(&prepared) {
+                        let found = bindings.find(asked);
+                        let good = [Some(station(*n, false)), Some(station(*n, true))].contains(&found);
+                        assert!(good || found.is_none() && *n >= STAY, "{found:?} for {n}");
+                    }
+                    reads.fetch_add(16, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut rng = Rng(99);
+        let mut there = vec![false; 2 * ROOM as usize];
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(secs) || reads.load(Ordering::Relaxed) == 0 {
+            for _ in 0..1000 {
+                let n = rng.below(u64::from(2 * ROOM)) as u32;
+                let there = &mut there[n as usize];
+                if n < STAY {
+                    bindings.set(5, prefix(n), station(n, rng.below(2) == 1)).unwrap();
+                } else if *there {
+                    assert!(bindings.remove(5, prefix(n)).is_some());
+                    *there = false;
+                } else {
+                    *there = bindings.set(5, prefix(n), station(n, false)).is_ok();
+                    assert!(*there || bindings.len() == ROOM, "refused with room left");
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let left = there.iter().filter(|t| **t).count() as u32;
+        assert_eq!(bindings.len(), STAY + left);
+    });
+    println!("{} reads, {} bindings", reads.load(Ordering::Relaxed), bindings.len());
+}

@@ -21,9 +21,10 @@ pub struct Config {
     pub learned_per_interface: usize,
     /// The same, all interfaces together. Default 4,096.
     pub learned: usize,
-    /// New addresses looked for in a second, per interface. Default 500.
+    /// New addresses looked for in a second, per interface; and four times as many that have a lease or were
+    /// neighbours before, so that a gateway that takes over finds its hosts soon. Default 500.
     pub resolutions_rate_pps: u32,
-    /// How many of them at once. Default 100.
+    /// How many of them at once; of the others as many as may be looked for at once. Default 100.
     pub resolutions_burst: u32,
     /// Packets that wait for one next hop. RFC 4861 7.2.2 asks for at least one. Default 8.
     pub queue_per_hop: usize,

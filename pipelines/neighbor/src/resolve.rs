@@ -1,6 +1,8 @@
 //! Next hops: from an address to a link-layer address, packets that wait meanwhile, and the timers of
 //! the neighbours that this worker owns (RFC 4861 7.2.2, 7.3; RFC 826; RFC 6583).
 
+mod burst;
+
 use crate::Config;
 use crate::announce::Announcing;
 use crate::arp::Arp;
@@ -146,10 +148,20 @@ impl<F: Frame> Neighbors<F> {
             }
             return Resolution::Ready(p.mac);
         }
+        self.unknown(ctx, interface, &key)
+    }
+
+    /// Who looks for a neighbour that is not known, if anybody does.
+    fn unknown<S: FrameSource<Frame = F>>(
+        &mut self,
+        ctx: &Ctx<'_, S>,
+        interface: &Interface,
+        key: &Key,
+    ) -> Resolution {
         if self.is_not_bound(interface, key.address()) {
             return Resolution::Drop(DropReason::NextHopNotBound);
         }
-        match self.shared.owner(&key) {
+        match self.shared.owner(key) {
             own if own == self.worker => Resolution::Hold,
             _ if !self.handoff.take(ctx.now) => Resolution::Drop(DropReason::NextHopTableFull),
             other => Resolution::Owner(other),
@@ -639,8 +651,10 @@ impl PerLink {
     fn new(config: &Config, workers: u16, link: LinkId) -> Self {
         let w = u32::from(workers.max(1));
         let share = |n: u32| n.div_ceil(w);
-        let bucket = || TokenBucket::new(share(config.resolutions_rate_pps), share(config.resolutions_burst));
-        Self { link, strangers: bucket(), familiar: bucket(), conflict: None }
+        let (rate, burst) = (config.resolutions_rate_pps, config.resolutions_burst);
+        let all_at_once = u32::try_from(config.incomplete_per_interface).unwrap_or(u32::MAX).max(burst);
+        let familiar = TokenBucket::new(share(rate.saturating_mul(4)), share(all_at_once));
+        Self { link, strangers: TokenBucket::new(share(rate), share(burst)), familiar, conflict: None }
     }
 }
 

@@ -249,6 +249,11 @@ impl Resolved {
         self.map.get(&key.0).map(Published::unpack)
     }
 
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, key: &Key) {
+        self.map.prefetch(&key.0);
+    }
+
     /// False when there is no room.
     pub(crate) fn put(&self, key: &Key, value: Published) -> bool {
         self.map.insert(&key.0, value.pack()).is_ok()

@@ -282,6 +282,15 @@ impl Table {
         }
     }
 
+    /// Asks the processor to bring close where a neighbour would be found.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        causeway_flowtable::prefetch::prefetch_read_at(
+            &self.index,
+            (hash >> 20) as usize & (self.index.len() - 1),
+        );
+    }
+
     /// The failed neighbour that is waiting longest.
     pub(crate) fn oldest_failed(&self) -> Option<u32> {
         self.classes.first(FAILED)

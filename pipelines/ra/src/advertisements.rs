@@ -106,8 +106,8 @@ impl Network {
 
     /// True if hosts that know `before` have to hear of this.
     pub(crate) fn differs(&self, before: &Self) -> bool {
-        let known = |g: &Gone| before.gone.iter().any(|b| b.fact == g.fact);
-        self.config != before.config || self.regular != before.regular || !self.gone.iter().all(known)
+        // What is newly withdrawn was in the settings before.
+        self.config != before.config || self.regular != before.regular
     }
 
     /// Notes that a host asked.

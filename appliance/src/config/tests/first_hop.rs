@@ -7,6 +7,11 @@ use causeway_core::IfId;
 use causeway_wire::MacAddr;
 use std::time::Duration;
 
+mod bad;
+mod lab;
+mod told;
+mod whole;
+
 /// A gateway of a pair, with all that hosts boot with.
 const PAIR: &str = include_str!("first_hop/pair.toml");
 
@@ -120,4 +125,58 @@ fn leased_networks_and_what_is_delegated_are_known_to_forwarding() {
     assert_eq!(sources, ["2001:db8:64::/64", "2001:db8:64:8000::/56"]);
     assert_eq!(dhcpv6_of(&c, b"kept").unwrap().server_duid[..], *b"kept");
     assert_eq!(ra_of(&c)[0].as_ref().unwrap().min_interval, secs(198));
+}
+
+/// Of the example with every setting switched on, and of the example as it is.
+pub(super) fn the_examples_settings_are_defaults(all: &Config, plain: &Config) {
+    let ra = |c: &Config| c.networks[0].ra.clone().unwrap();
+    let without = Ra {
+        // The example has a further prefix, which is not on the link unless it is switched on.
+        prefixes: ra(all)
+            .prefixes
+            .into_iter()
+            .filter(|p| p.prefix != "2001:db8:101::/64".parse().unwrap())
+            .collect(),
+        routes: Vec::new(),
+        reachable_time: None,
+        retransmit_time: None,
+        ..ra(all)
+    };
+    assert_eq!(without, ra(plain));
+    let [_, other] = ra(all).prefixes[..] else { panic!("{:?}", ra(all).prefixes) };
+    assert_eq!(RaPrefix { prefix: other.prefix, ..ra(plain).prefixes[0] }, other);
+    assert_eq!(ra(all).routes[0].lifetime.seconds(), 1800);
+    let dhcpv6 = |c: &Config| c.networks[0].dhcpv6.clone().unwrap();
+    let d = dhcpv6(all);
+    assert_eq!(d.t1.map(LeaseLifetime::duration), Some(d.preferred_lifetime.duration() / 2));
+    assert_eq!(d.t2.map(LeaseLifetime::duration), Some(d.preferred_lifetime.duration() * 4 / 5));
+    let without = Dhcpv6 {
+        delegate: Vec::new(),
+        t1: None,
+        t2: None,
+        boot_file_url: None,
+        sol_max_rt: None,
+        inf_max_rt: None,
+        information_refresh: None,
+        ..d
+    };
+    assert_eq!(without, dhcpv6(plain));
+    let server = all.dhcpv6.clone().unwrap();
+    let peer = server.peer.clone().unwrap();
+    assert_eq!(
+        (peer.ack_timeout.duration(), peer.alone_after.duration()),
+        (Duration::from_millis(200), secs(5))
+    );
+    let without = DhcpServer { duid: None, links: Vec::new(), peer: None, ..server };
+    assert_eq!(Some(without), plain.dhcpv6);
+    assert_eq!(all.networks[0].source_validation, plain.networks[0].source_validation);
+    // A virtual router has no default for what it is, but all for how it behaves.
+    let text = format!(
+        "{LAB}\n[vrrp]\n[[vrrp.router]]\nnetwork = \"uplink0\"\nvrid = 64\naddresses = [\"192.0.2.15\"]\n"
+    );
+    let bare = parse(&text).unwrap().vrrp.unwrap();
+    let v = all.vrrp.clone().unwrap();
+    let track = Track { next_hops: Vec::new(), ..v.track };
+    assert_eq!(Vrrp { routers: bare.routers.clone(), track, ..v }, bare);
+    assert!(plain.vrrp.is_none());
 }

@@ -6,8 +6,11 @@ mod pairs;
 
 use super::testing::{Toy, ToyAnswer, ToyConfig, ToyRequest, Want, address, mac};
 use super::*;
+use causeway_dhcpv6::{Kind, LeaseEvent, State};
+use causeway_wire::MacAddr;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,9 +19,11 @@ use std::time::Instant;
 const VALID: u64 = 100;
 const HOLD: u64 = 10;
 
+type Queue<T> = Arc<ArrayQueue<Box<T>>>;
+
 /// A lease thread, its workers' ends of the rings, and what it is told of the world.
 struct Gateway {
-    rings: Vec<(Arc<ArrayQueue<Box<ToyRequest>>>, Arc<ArrayQueue<Box<ToyAnswer>>>)>,
+    rings: Vec<(Queue<ToyRequest>, Queue<ToyAnswer>)>,
     leases: Option<Leases<Toy>>,
     active: Arc<AtomicBool>,
     bound: Bound,
@@ -38,10 +43,6 @@ impl LeaseSink for Bound {
         self.0.lock().unwrap().remove(&lease.address);
     }
 }
-
-use causeway_dhcpv6::{Kind, LeaseEvent, State};
-use causeway_wire::MacAddr;
-use std::net::Ipv6Addr;
 
 #[derive(Clone)]
 struct Clock(Arc<AtomicU64>);

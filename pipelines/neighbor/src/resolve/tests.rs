@@ -441,7 +441,7 @@ fn rfc6583_a_scan_of_one_network_does_not_touch_another() {
 }
 
 impl Gate {
-    fn key(&self, who: &str) -> Key {
+    pub(crate) fn key(&self, who: &str) -> Key {
         Key::new(LinkId::of(self.rig.interfaces.get(IfId(0)).unwrap()), who.parse().unwrap())
     }
 }

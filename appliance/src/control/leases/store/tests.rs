@@ -152,7 +152,7 @@ fn a_commit_that_the_disk_refuses_leaves_nothing_behind() {
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull)),
         "{e}"
     );
-    assert_eq!((all(&store), store.head()), (vec![first.clone()], 1));
+    assert_eq!((all(&store), store.head()), (vec![first], 1));
     assert!(store.probe().is_ok(), "what needs no room goes on");
     store.limit_pages(1 << 20);
     // The link's number of the failed transaction is not used again by mistake.
@@ -216,7 +216,7 @@ fn attribution_tells_who_had_an_address_when() {
             change(10, LeaseEvent::Given, first.clone(), None),
             change(60, LeaseEvent::Renewed, renewed.clone(), Some(&first)),
             change(120, LeaseEvent::Released, released.clone(), Some(&renewed)),
-            change(500, LeaseEvent::Given, second.clone(), Some(&released)),
+            change(500, LeaseEvent::Given, second, Some(&released)),
         ])
         .unwrap();
     let reader = Reader::open(&path).unwrap();
@@ -293,14 +293,14 @@ fn listings_are_paged_and_filtered() {
         let found = reader.leases(&query).unwrap();
         found.iter().map(|l| l.address.segments()[7]).collect::<Vec<_>>()
     };
-    let base = LeaseQuery { limit: 4, ..LeaseQuery::default() };
-    assert_eq!(list(base.clone()), [0, 1, 2, 3]);
-    assert_eq!(list(LeaseQuery { after: Some((Kind::Address, address(7))), ..base.clone() }), [8, 9]);
-    assert_eq!(list(LeaseQuery { mac: Some(mac(6)), ..base.clone() }), [6]);
-    assert_eq!(list(LeaseQuery { address: Some(address(4)), ..base.clone() }), [4]);
-    assert_eq!(list(LeaseQuery { link: Some("other".to_owned()), ..base.clone() }), [5]);
-    assert_eq!(list(LeaseQuery { link: Some("no such".to_owned()), ..base.clone() }), [0; 0]);
-    assert_eq!(list(LeaseQuery { active: true, limit: 5, ..base }), [0, 1, 2, 5, 6]);
+    let base = || LeaseQuery { limit: 4, ..LeaseQuery::default() };
+    assert_eq!(list(base()), [0, 1, 2, 3]);
+    assert_eq!(list(LeaseQuery { after: Some((Kind::Address, address(7))), ..base() }), [8, 9]);
+    assert_eq!(list(LeaseQuery { mac: Some(mac(6)), ..base() }), [6]);
+    assert_eq!(list(LeaseQuery { address: Some(address(4)), ..base() }), [4]);
+    assert_eq!(list(LeaseQuery { link: Some("other".to_owned()), ..base() }), [5]);
+    assert_eq!(list(LeaseQuery { link: Some("no such".to_owned()), ..base() }), [0; 0]);
+    assert_eq!(list(LeaseQuery { active: true, limit: 5, ..base() }), [0, 1, 2, 5, 6]);
     assert_eq!(reader.counts().unwrap(), Counts { active: 8, free: 1, declined: 1 });
 }
 
@@ -319,7 +319,7 @@ fn what_the_peer_did_is_taken_once_and_in_its_order() {
     let first =
         [told(3, 0, LeaseEvent::Given, given.clone()), told(4, 0, LeaseEvent::Renewed, renewed.clone())];
     let taken = store.incorporate(&first, Some(4)).unwrap();
-    assert_eq!(taken, [Incorporated::Taken(given.clone()), Incorporated::Taken(renewed.clone())]);
+    assert_eq!(taken, [Incorporated::Taken(given), Incorporated::Taken(renewed.clone())]);
     assert_eq!(store.incorporate(&first, Some(4)).unwrap(), [Incorporated::Known, Incorporated::Known]);
     assert_eq!((store.peer_seq(), store.head()), (4, base + 2));
     // Ours on top of theirs says so.
@@ -340,7 +340,7 @@ fn changes_made_apart_are_merged_and_what_follows_is_not() {
     let (_dir, _path, mut store) = store();
     store.meet([7; 16]).unwrap();
     let ours = Lease { since: 20, ..lease(1, 1, 100) };
-    let own = store.commit(&[change(20, LeaseEvent::Given, ours.clone(), None)]).unwrap()[0].seq;
+    let own = store.commit(&[change(20, LeaseEvent::Given, ours, None)]).unwrap()[0].seq;
     // The other gave it to somebody else, earlier, and had not seen ours.
     let theirs = Lease { since: 10, ..lease(1, 2, 90) };
     let merged = store.incorporate(&[told(5, 0, LeaseEvent::Given, theirs.clone())], Some(5)).unwrap();

@@ -1,7 +1,8 @@
 //! What a lease is after both gateways changed it without knowing of each other.
 //!
-//! Both apply the same rule to the same two leases and come to the same one, whatever the order. A promise
-//! outlives what contradicts it: an address that one of them still counts as in use is not free.
+//! Both apply the same rule to the same two leases and come to the same one, whatever the order. Where there were
+//! several steps in between they may not; then the even gateway's word is the last. A promise outlives
+//! what contradicts it: an address that one of them still counts as in use is not free.
 
 use causeway_dhcpv6::{Lease, State};
 

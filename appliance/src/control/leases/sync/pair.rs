@@ -125,6 +125,11 @@ impl Pair {
         self.odd = odd;
     }
 
+    /// Which half is ours.
+    pub(in super::super) fn is_odd(&self) -> bool {
+        self.odd
+    }
+
     /// True once both have told each other everything: answers wait for acknowledgements.
     pub(in super::super) fn together(&self) -> bool {
         matches!(self.state, State::Connected { sent_end: true, got_end: true, .. })

@@ -8,7 +8,7 @@ use super::super::sync::link::{Connection, Event, Link};
 use super::super::sync::pair::{Input, Output, Pair, Past};
 use super::super::{LeasesConfig, Leasing, PeerConfig};
 use super::{Cause, Disk, Key, Thread, key};
-use causeway_dhcpv6::{Grant, Kind, UnixSeconds};
+use causeway_dhcpv6::{Change, Grant, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -129,6 +129,16 @@ impl Peer {
 
 /// The connection does not count any more.
 struct Lost;
+
+/// The event that leads to a lease as it is.
+const fn says(lease: &Lease) -> LeaseEvent {
+    match (lease.state, lease.kind) {
+        (State::Active, Kind::Registered) => LeaseEvent::Registered,
+        (State::Active, _) => LeaseEvent::Given,
+        (State::Free, _) => LeaseEvent::Released,
+        (State::Declined, _) => LeaseEvent::Declined,
+    }
+}
 
 impl<L: Leasing> Thread<L> {
     /// Sleeps for at most `most`, or until the peer says something, and takes note of that.
@@ -461,11 +471,15 @@ impl<L: Leasing> Thread<L> {
             }
         };
         self.shared.status.add_from_peer(records.len());
+        let mut merged = Vec::new();
         for one in outcome {
             let (lease, conflict) = match one {
                 Incorporated::Known => continue,
                 Incorporated::Taken(lease) => (lease, false),
-                Incorporated::Merged { lease, conflict } => (lease, conflict),
+                Incorporated::Merged { lease, conflict } => {
+                    merged.push(lease.clone());
+                    (lease, conflict)
+                }
             };
             if conflict {
                 self.shared.status.add_conflict();
@@ -479,7 +493,28 @@ impl<L: Leasing> Thread<L> {
             self.bind_one(&lease);
             self.engine.adopt(lease);
         }
-        Ok(())
+        self.settle(merged)
+    }
+
+    /// What both changed apart was merged here. The other merged it too, maybe with other steps in between:
+    /// the even one says what it is from now on.
+    fn settle(&mut self, merged: Vec<Lease>) -> Result<(), Lost> {
+        if merged.is_empty() || self.peer.pair.as_ref().is_none_or(Pair::is_odd) {
+            return Ok(());
+        }
+        let at = self.now;
+        let changes: Vec<Change> =
+            merged.into_iter().map(|after| Change { at, event: says(&after), after, before: None }).collect();
+        match self.store.commit(&changes) {
+            Ok(records) => {
+                self.tell(records);
+                Ok(())
+            }
+            Err(e) => {
+                self.disk_refused(&e);
+                Err(Lost)
+            }
+        }
     }
 
     /// Tells the peer more of what it missed, as far as the connection has room.

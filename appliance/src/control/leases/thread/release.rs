@@ -62,20 +62,20 @@ impl<L: Leasing> Thread<L> {
         self.server = server;
         let changes = self.engine.reconfigure(config, self.now);
         if !changes.is_empty() {
-            self.write_or_put_off(changes);
+            self.write_or_put_off(&changes);
         }
     }
 
     /// Writes changes that nobody waits for; if the disk refuses, as soon as it does not.
-    fn write_or_put_off(&mut self, changes: Vec<Change>) {
-        match self.store.commit(&changes) {
+    fn write_or_put_off(&mut self, changes: &[Change]) {
+        match self.store.commit(changes) {
             Ok(records) => self.tell(records),
             Err(e) => {
                 self.disk_refused(&e);
                 changes.iter().for_each(|c| self.put_off(c.clone()));
             }
         }
-        self.bind(&changes);
+        self.bind(changes);
     }
 
     /// Ends leases of an address or of the prefix that begins with it.

@@ -37,6 +37,9 @@ fn states(now: Instant) -> Vec<(&'static str, State)> {
     ]
 }
 
+/// An input, the state that it leads to, and what is sent.
+type Row = (Input, &'static str, Option<Output>);
+
 #[test]
 fn every_state_and_input() {
     use Input::{Active, Asked, Down, Echo, Given, GotEnd, SentEnd, Takeover};
@@ -44,7 +47,7 @@ fn every_state_and_input() {
     let now = Instant::now();
     let name = |state: State| states(now).into_iter().find(|(_, s)| *s == state).map_or("?", |(n, _)| n);
     // For an active, even gateway: what becomes of each state, and what is sent.
-    let table: [(&str, [(Input, &str, Option<Output>); 9]); 9] = [
+    let table: [(&str, [Row; 9]); 9] = [
         (
             "apart",
             [
