@@ -28,8 +28,9 @@ from test_gateway_addresses import solicitation
 
 pytestmark = pytest.mark.usefixtures("lab")
 
-TENANT = Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC)
-UPLINK = Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC)
+TENANT = Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6)
+UPLINK = Ether(src=n.INET_MAC, dst=n.VRRP_MAC4)
+UPLINK6 = Ether(src=n.INET_MAC, dst=n.VRRP_MAC6)
 TARGET = n.nat64(n.V4ONLY)
 POOL = "203.0.113.9"
 
@@ -63,13 +64,13 @@ ROWS = [
     (
         "an unknown EtherType",
         "tenant",
-        Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC, type=0x88B5) / (b"x" * 50),
+        Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6, type=0x88B5) / (b"x" * 50),
         drop("eth-unknown-type"),
     ),
     (
         "an 802.3 length instead of a type",
         "uplink",
-        Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC, type=38) / (b"\x42" * 46),
+        Ether(src=n.INET_MAC, dst=n.VRRP_MAC4, type=38) / (b"\x42" * 46),
         drop("eth-unknown-type"),
     ),
     (
@@ -81,13 +82,13 @@ ROWS = [
     (
         "a group address as source",
         "tenant",
-        Ether(src="03:00:00:00:00:01", dst=n.GW_TENANT_MAC) / native(),
+        Ether(src="03:00:00:00:00:01", dst=n.VRRP_MAC6) / native(),
         drop("eth-bad-source"),
     ),
     (
         "no source at all",
         "uplink",
-        Ether(src="00:00:00:00:00:00", dst=n.GW_UPLINK_MAC) / to_pool(),
+        Ether(src="00:00:00:00:00:00", dst=n.VRRP_MAC4) / to_pool(),
         drop("eth-bad-source"),
     ),
     (
@@ -122,7 +123,7 @@ ROWS = [
     (
         "a tenant's source from outside (RFC 3704)",
         "uplink",
-        UPLINK / native(src=n.VM2_ADDR, dst=n.VM1_ADDR),
+        UPLINK6 / native(src=n.VM2_ADDR, dst=n.VM1_ADDR),
         drop("spoofed-source"),
     ),
     (
@@ -198,7 +199,7 @@ ROWS = [
         / IPv6(src="fe80::ff:fe00:102", dst="ff02::1", hlim=255)
         / ICMPv6ND_RA()
         / ICMPv6NDOptSrcLLAddr(lladdr=n.VM2_MAC),
-        drop("nd-ignored"),
+        drop("rogue-ra"),
     ),
     (
         "an advertisement that nobody asked for",

@@ -75,11 +75,11 @@ def test_rfc4861_7_2_4_solicitations_are_answered(quiet, target):
     assert got.counters == {"ns-answered": 1}
     ((side, frame),) = got.out
     answer = Ether(frame)
-    assert side == "tenant" and answer.src == n.GW_TENANT_MAC and answer.dst == n.VM1_MAC
+    assert side == "tenant" and answer.src == n.VRRP_MAC6 and answer.dst == n.VM1_MAC
     assert (answer[IPv6].src, answer[IPv6].dst, answer[IPv6].hlim) == (target, n.VM1_ADDR, 255)
     na = answer[ICMPv6ND_NA]
     assert (na.tgt, na.R, na.S, na.O) == (target, 1, 1, 1)
-    assert answer[ICMPv6NDOptDstLLAddr].lladdr == n.GW_TENANT_MAC
+    assert answer[ICMPv6NDOptDstLLAddr].lladdr == n.VRRP_MAC6
 
 
 def test_rfc4862_5_4_3_a_probe_for_our_address_is_answered_to_all_nodes(quiet):
@@ -109,8 +109,8 @@ def test_arp_for_our_address_is_answered(quiet):
     assert got.counters == {"arp-answered": 1}
     ((side, frame),) = got.out
     answer = Ether(frame)
-    assert side == "uplink" and (answer.src, answer.dst) == (n.GW_UPLINK_MAC, n.INET_MAC)
-    assert (answer[ARP].op, answer[ARP].psrc, answer[ARP].hwsrc) == (2, n.GW_UPLINK4, n.GW_UPLINK_MAC)
+    assert side == "uplink" and (answer.src, answer.dst) == (n.VRRP_MAC4, n.INET_MAC)
+    assert (answer[ARP].op, answer[ARP].psrc, answer[ARP].hwsrc) == (2, n.GW_UPLINK4, n.VRRP_MAC4)
     assert (answer[ARP].pdst, answer[ARP].hwdst) == (n.INET_UP4, n.INET_MAC)
 
 
@@ -129,7 +129,7 @@ def test_arp_for_others_is_not_answered(quiet, target):
 
 def test_arping_finds_one_owner_of_the_address():
     out = netns.ns_run(n.INET, "arping", "-c", "3", "-w", "5", "-I", "up0", n.GW_UPLINK4).stdout
-    assert out.upper().count(n.GW_UPLINK_MAC.upper()) == 3, out
+    assert out.upper().count(n.VRRP_MAC4.upper()) == 3, out
     assert "Received 3 response" in out, out
 
 
@@ -138,7 +138,7 @@ def test_echo_answers_are_exact(quiet):
     tools.ping(n.VM1, n.GW_TENANT)
     data = os.urandom(100)
     ask = IPv6(src=n.VM1_ADDR, dst=n.GW_TENANT) / ICMPv6EchoRequest(id=0x1234, seq=7, data=data)
-    got = quiet.exchange(("tenant", Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC) / ask))
+    got = quiet.exchange(("tenant", Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6) / ask))
     assert got.counters == {"echo-answered": 1}
     reply = Ether(got.out[0][1])
     wanted = IPv6(src=n.GW_TENANT, dst=n.VM1_ADDR, hlim=reply[IPv6].hlim) / ICMPv6EchoReply(
@@ -148,7 +148,7 @@ def test_echo_answers_are_exact(quiet):
 
     tools.ping(n.INET, n.GW_UPLINK4)
     ask = IP(src=n.INET_UP4, dst=n.GW_UPLINK4) / ICMP(type=8, id=0x1234, seq=7) / data
-    got = quiet.exchange(("uplink", Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC) / ask))
+    got = quiet.exchange(("uplink", Ether(src=n.INET_MAC, dst=n.VRRP_MAC4) / ask))
     assert got.counters == {"echo-answered": 1}
     reply = Ether(got.out[0][1])
     assert (reply[IP].src, reply[IP].dst, reply[ICMP].type) == (n.GW_UPLINK4, n.INET_UP4, 0)
@@ -159,7 +159,7 @@ def test_a_frame_shorter_than_60_octets_and_one_with_padding_are_the_same(quiet)
     """Padding behind the packet (Ethernet's least frame) is not part of it."""
     tools.ping(n.VM1, n.GW_TENANT)
     ask = bytes(
-        Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC)
+        Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6)
         / IPv6(src=n.VM1_ADDR, dst=n.GW_TENANT)
         / ICMPv6EchoRequest(id=5, seq=1)
     )
@@ -177,7 +177,7 @@ def test_udp_to_the_gateway_itself_is_refused(quiet):
     got = quiet.exchange(
         (
             "uplink",
-            Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC)
+            Ether(src=n.INET_MAC, dst=n.VRRP_MAC4)
             / IP(src=n.INET_UP4, dst=n.GW_UPLINK4)
             / UDP(sport=5, dport=9)
             / b"x",
@@ -195,7 +195,7 @@ def test_fragments_arrive_singly(quiet):
 
     pieces = fragment(whole, fragsize=800)
     assert len(pieces) == 3
-    got = quiet.exchange(*[("uplink", Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC) / p) for p in pieces])
+    got = quiet.exchange(*[("uplink", Ether(src=n.INET_MAC, dst=n.VRRP_MAC4) / p) for p in pieces])
     assert (got.counters, got.out) == ({"drop.local-fragment": 3}, [])
 
 

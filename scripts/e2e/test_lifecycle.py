@@ -207,7 +207,7 @@ BAD = [
         "a pool with an own address",
         ['pool = ["203.0.113.0/28"]', 'pool = ["192.0.2.0/28"]'],
         "",
-        ["nat64.pool[0]", "192.0.2.2"],
+        ["nat64.pool[0]", "192.0.2.3"],
     ),
     ("no room for sessions", [], "\n[capacity]\nsessions = 0\n", ["capacity.sessions", "0"]),
     (
@@ -223,10 +223,10 @@ BAD = [
         ["nat64"],
     ),
     ("an unknown profile", ['profile = "veth"', 'profile = "vath"'], "", ["gateway.profile", "vath"]),
-    ("an address that is none", ['"192.0.2.2/24"', '"192.0.2.256/24"'], "", ["addresses4", "192.0.2.256/24"]),
+    ("an address that is none", ['"192.0.2.3/24"', '"192.0.2.256/24"'], "", ["addresses4", "192.0.2.256/24"]),
     (
-        "an address twice",
-        ['link-local = "fe80::1"', 'link-local = "2001:db8::1"'],
+        "a link-local address that is none",
+        ['on-link = ["2001:db8:64::/64"]', 'on-link = ["2001:db8:64::/64"]\nlink-local = "2001:db8::1"'],
         "",
         ["link-local", "2001:db8::1"],
     ),

@@ -43,9 +43,9 @@ def test_forwarding_changes_the_hop_limit_and_nothing_else(quiet):
     tools.ping(n.VM1, n.V6ONLY)
     # Next header 59, nothing: the destination says nothing about it either.
     packet = IPv6(src=n.VM1_ADDR, dst=n.V6ONLY, hlim=17, tc=0xB8, fl=0xABCDE, nh=59) / os.urandom(77)
-    got = quiet.exchange(("tenant", Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC) / packet))
+    got = quiet.exchange(("tenant", Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6) / packet))
     assert got.counters == {"forwarded6": 1}
-    link = bytes(Ether(src=n.GW_UPLINK_MAC, dst=n.INET_MAC, type=0x86DD))
+    link = bytes(Ether(src=n.VRRP_MAC6, dst=n.INET_MAC, type=0x86DD))
     assert got.out == [("uplink", link + bytes(packet)[:7] + bytes([16]) + bytes(packet)[8:])]
 
 
@@ -87,7 +87,7 @@ def test_rfc8201_path_mtu_of_a_further_router_is_discovered(far_host, capture):
 def test_rfc4443_3_3_hop_limit_one_is_answered_with_time_exceeded(quiet):
     tools.ping(n.VM1, n.V6ONLY)
     packet = IPv6(src=n.VM1_ADDR, dst=n.V6ONLY, hlim=1) / ICMPv6EchoRequest(id=1, seq=1, data=b"x" * 40)
-    got = quiet.exchange(("tenant", Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC) / packet))
+    got = quiet.exchange(("tenant", Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6) / packet))
     assert got.counters == {"drop.hop-limit": 1, "icmp-errors-sent": 1}
     error = [Ether(f)[IPv6] for side, f in got.out if side == "tenant" and f[20] == 58 and f[54] == 3]
     assert len(error) == 1

@@ -32,10 +32,9 @@ class Pair:
         (folder / "secret").chmod(0o600)
 
     def write(self, which, more=""):
-        other = n.SECOND if which is n.FIRST else n.FIRST
+        side = "listen" if which is n.FIRST else "connect"
         peer = (
-            "\n[dhcpv6.peer]\n"
-            f'listen = "unix:{self.folder}/{which.ns}.peer"\nconnect = "unix:{self.folder}/{other.ns}.peer"\n'
+            f'\n[dhcpv6.peer]\n{side} = "unix:{self.folder}/pair.sock"\n'
             f'secret-file = "{self.folder}/secret"\n'
         )
         self.config[which] = f.write(

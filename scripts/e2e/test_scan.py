@@ -53,9 +53,9 @@ def test_a_scan_does_not_disturb_who_is_known(lab, side):
     wire = tools.Wire()
     try:
         if side == "tenant":
-            sent = scan(wire, side, n.VM1_ADDR, Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC))
+            sent = scan(wire, side, n.VM1_ADDR, Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6))
         else:
-            sent = scan(wire, side, n.V6ONLY, Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC))
+            sent = scan(wire, side, n.V6ONLY, Ether(src=n.INET_MAC, dst=n.VRRP_MAC6))
         outputs = [p.communicate(timeout=20)[0] for p in pings]
     finally:
         wire.close()
@@ -87,7 +87,7 @@ def test_a_scan_does_not_disturb_who_is_known(lab, side):
 def test_a_new_neighbour_is_found_again_after_a_scan(lab):
     wire = tools.Wire()
     try:
-        scan(wire, "uplink", n.V6ONLY, Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC))
+        scan(wire, "uplink", n.V6ONLY, Ether(src=n.INET_MAC, dst=n.VRRP_MAC6))
     finally:
         wire.close()
     netns.run("ip", "-n", n.VM2, "address", "add", "2001:db8:64::202/64", "dev", "eth0", "nodad")

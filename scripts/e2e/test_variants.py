@@ -85,7 +85,7 @@ class TestTwoWorkers:
         whole = IP(src=n.INET_UP4, dst=n.GW_UPLINK4, id=4243) / ICMP(type=8, id=9, seq=1) / bytes(2000)
         with tools.closing(tools.Wire()) as (wire,):
             pieces = [
-                ("uplink", Ether(src=n.INET_MAC, dst=n.GW_UPLINK_MAC) / p)
+                ("uplink", Ether(src=n.INET_MAC, dst=n.VRRP_MAC4) / p)
                 for p in fragment(whole, fragsize=800)
             ]
             got = wire.exchange(*pieces)
@@ -214,7 +214,7 @@ def test_a_full_session_table_refuses_and_is_counted(tmp_path):
     ):
         first.sendto(b"x", (TARGET, n.ECHO_PORT))
         assert first.recv(10) == b"x"
-        link = Ether(src=n.VM1_MAC, dst=n.GW_TENANT_MAC)
+        link = Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6)
         for port in range(2000, 5000):
             wire.send("tenant", link / IPv6(src=n.VM1_ADDR, dst=TARGET) / UDP(sport=port, dport=9) / b"x")
         tools.wait_until(lambda: gw.drops().get("nat64-table-full", 0) > 1000, 5, "no such drops")

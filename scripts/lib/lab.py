@@ -24,6 +24,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -171,6 +172,7 @@ def tear_down(say):
             if (Path("/run/netns") / ns).exists():
                 failed.append(ns)
     clients.forget_resolver_files()
+    forget_leases()
     # Logs that say something stay for whoever wants to know what happened.
     if n.RUN.is_dir():
         for entry in n.RUN.iterdir():
@@ -180,6 +182,12 @@ def tear_down(say):
                 entry.unlink(missing_ok=True)
     if failed:
         raise Failure(f"namespaces that could not be removed: {', '.join(failed)}")
+
+
+def forget_leases():
+    """Removes the leases that the lab's gateways keep where a gateway keeps them: each lab begins without."""
+    for g in n.GATEWAYS.values():
+        shutil.rmtree(g.leases, ignore_errors=True)
 
 
 def ancestors():
@@ -434,6 +442,10 @@ def up(args, say):
         n.RUN.mkdir(mode=0o755, exist_ok=True)
         # What a second gateway of an earlier lab said.
         n.SECOND.log.unlink(missing_ok=True)
+        forget_leases()
+        # What the gateways of a pair know each other by.
+        n.SECRET.touch(mode=0o600)
+        n.SECRET.write_text(secrets.token_hex(32))
         say("making namespaces and links")
         build_network(static=not dhcp)
         names = []

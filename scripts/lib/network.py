@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("/run/causeway-lab")
 LOCK = Path("/run/causeway-lab.lock")
+SECRET = RUN / "pair.secret"
 CONFIG = ROOT / "appliance/etc/lab.toml"
 CONFIG2 = ROOT / "appliance/etc/lab-gw2.toml"
 DEFAULT_BINARY = ROOT / "target/release/causeway"
@@ -78,6 +79,11 @@ class Gateway:
     def socket(self):
         """Its control socket."""
         return Path(f"/run/causeway/{self.ns}.sock")
+
+    @property
+    def leases(self):
+        """Where it keeps its leases, unless told otherwise."""
+        return Path(f"/var/lib/causeway/{self.ns}")
 
     @property
     def log(self):
