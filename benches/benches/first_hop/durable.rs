@@ -209,8 +209,7 @@ pub(crate) fn measure(leases: u32) {
         let cpu = lease_thread_s() - cpu;
         let is = running.control().status();
         // The kernel counts in hundredths of a second.
-        let per_cpu =
-            if cpu < 0.5 { "-".to_owned() } else { format!("{:.0}", f64::from(exchanges) / cpu) };
+        let per_cpu = if cpu < 0.5 { "-".to_owned() } else { format!("{:.0}", f64::from(exchanges) / cpu) };
         let groups = is.groups - was.groups;
         let commits = is.disk.commits - was.disk.commits;
         let commit_us = is.disk.all_commits_us - was.disk.all_commits_us;
