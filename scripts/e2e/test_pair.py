@@ -121,8 +121,7 @@ def raw(pair):
 
 def judge(rows, bound):
     (row,) = rows
-    lost = row["lost"] * failover.SPACING_MS
-    assert lost <= bound, f"{row['lost']} of {row['sent']} lost, {row}: more than {bound:.0f} ms"
+    assert row["lost_for_ms"] <= bound, f"{row}: more than {bound:.0f} ms"
     return row
 
 
