@@ -253,7 +253,10 @@ fn lease_spec(
 
 /// Starts the lease thread, and those that it starts, away from the workers' cores: threads inherit those of the
 /// one that starts them, and EAL has pinned the main thread.
-fn start_leasing(opened: leases::Opened, spec: leases::Spec<Engine>) -> Result<Leases<Engine>, Box<dyn Error>> {
+fn start_leasing(
+    opened: leases::Opened,
+    spec: leases::Spec<Engine>,
+) -> Result<Leases<Engine>, Box<dyn Error>> {
     let start = move || {
         if let Err(e) = bringup::control_affinity() {
             warn!("lease thread: its cores: {e}");
