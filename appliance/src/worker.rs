@@ -322,6 +322,16 @@ const fn slot(class: Class) -> usize {
     }
 }
 
+/// True if the packets of a burst go to more than one next hop: then those are looked for together.
+#[inline]
+fn several_hops(verdicts: &[Verdict]) -> bool {
+    let mut hops = verdicts.iter().filter_map(|verdict| match verdict {
+        Verdict::Forward { egress } => Some(*egress),
+        _ => None,
+    });
+    hops.next().is_some_and(|first| hops.any(|hop| hop != first))
+}
+
 /// One poll-mode worker.
 pub struct Worker<Q: Queues, S: FrameSource<Frame = Q::Frame>, C> {
     id: u16,
@@ -644,6 +654,20 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 return;
             }
         }
+        if several_hops(verdicts) {
+            let mut found = [None; BURST];
+            self.stages.neighbors.resolve_all(&ctx!(self), verdicts, &mut found[..burst.len()]);
+            for ((mut packet, verdict), found) in burst.drain(..).zip(verdicts).zip(found) {
+                match (*verdict, found) {
+                    (Verdict::Forward { egress }, Some(resolution)) => {
+                        packet.meta.egress = egress;
+                        self.deliver(packet, resolution);
+                    }
+                    (verdict, _) => self.settle(packet, verdict, again, &mut None),
+                }
+            }
+            return;
+        }
         // Most packets of a burst leave by the same next hop: what was found for one counts for those
         // behind it.
         let mut hop = None;
@@ -710,8 +734,15 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// is known.
     #[inline]
     fn transmit(&mut self, packet: Packet<Q::Frame>) -> Option<MacAddr> {
+        let resolution = self.stages.neighbors.resolve(&ctx!(self), &packet.meta.egress);
+        self.deliver(packet, resolution)
+    }
+
+    /// Does what was found for a packet's next hop. Gives its link-layer address, if it is known.
+    #[inline]
+    fn deliver(&mut self, packet: Packet<Q::Frame>, resolution: Resolution) -> Option<MacAddr> {
         let egress = packet.meta.egress;
-        match self.stages.neighbors.resolve(&ctx!(self), &egress) {
+        match resolution {
             Resolution::Ready(mac) => {
                 self.emit(packet, egress, mac);
                 return Some(mac);

@@ -310,9 +310,39 @@ pub fn own_link_local(network: &Network, ports: &[PortFacts]) -> Option<Ipv6Addr
     said.or_else(|| Some(ports.iter().find(|p| p.name == network.port.as_str())?.mac.link_local()))
 }
 
+/// Prefixes that are delegated, or may be, to hosts of a network.
+pub(super) fn delegated(network: &Network) -> impl Iterator<Item = Prefix6> {
+    let anybody = network.dhcpv6.iter().flat_map(|d| &d.delegate).map(|d| d.prefix);
+    let reserved = network.dhcpv6.iter().flat_map(|_| &network.reservations).flat_map(|r| r.prefixes.clone());
+    anybody.chain(reserved)
+}
+
 /// Networks whose hosts' sources are checked against their leases, by the numbers of their interfaces.
 pub fn leased(config: &Config) -> impl Iterator<Item = IfId> {
     numbered(config)
         .filter(|(_, n)| n.role == Role::Tenant && n.source_validation == config::SourceValidation::Leased)
         .map(|(id, _)| id)
+}
+
+/// Where leases are kept and who else keeps them, if there is DHCPv6.
+#[must_use]
+pub fn leases_of(config: &Config) -> Option<crate::control::leases::LeasesConfig> {
+    use crate::control::leases::{Endpoint, LeasesConfig, PeerConfig};
+    let server = config.dhcpv6.as_ref()?;
+    let end = |address: &config::PeerAddress| match address {
+        config::PeerAddress::Tcp(address) => Endpoint::Tcp(*address),
+        config::PeerAddress::Unix(path) => Endpoint::Unix(path.clone()),
+    };
+    Some(LeasesConfig {
+        path: server.leases.path().to_owned(),
+        duid: server.duid.as_ref().map(|duid| duid.octets().into()),
+        history: server.history.duration(),
+        peer: server.peer.as_ref().map(|peer| PeerConfig {
+            listen: peer.listen.as_ref().map(end),
+            connect: peer.connect.as_ref().map(end),
+            secret_file: peer.secret_file.path().to_owned(),
+            ack_timeout: peer.ack_timeout.duration(),
+            alone_after: peer.alone_after.duration(),
+        }),
+    })
 }

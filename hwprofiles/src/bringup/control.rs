@@ -151,7 +151,9 @@ impl Control {
             // SAFETY: the number can be written; a port that is gone is an error.
             let up = unsafe { ffi::cw_link_is_up(info.dpdk_port, &raw mut speed_mbps) };
             refused(info, "link", up)?;
-            Ok(Link { up: up > 0, speed_mbps })
+            // DPDK's AF_PACKET port says that its link is up whatever the kernel's interface says.
+            let up = up > 0 && kernel_interface(&info.device).and_then(running).unwrap_or(true);
+            Ok(Link { up, speed_mbps })
         })
     }
 
@@ -207,6 +209,39 @@ impl Control {
     }
 }
 
+/// The kernel interface that a device is on: the value of its argument `iface`.
+fn kernel_interface(device: &str) -> Option<&str> {
+    device.split(',').find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// Whether a kernel interface of this network namespace has a carrier (netdevice(7), IFF_RUNNING); nothing if
+/// the kernel does not say.
+fn running(interface: &str) -> Option<bool> {
+    if interface.is_empty() || interface.len() >= libc::IFNAMSIZ {
+        return None;
+    }
+    // SAFETY: zeros are a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    // SAFETY: makes a socket, which is closed below.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return None;
+    }
+    // SAFETY: the request can be read and written, and its name ends with a zero.
+    let result = unsafe { libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request) };
+    // SAFETY: the socket is ours.
+    let _ = unsafe { libc::close(socket) };
+    if result < 0 {
+        return None;
+    }
+    // SAFETY: the call above has written the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Some(libc::c_int::from(flags) & libc::IFF_RUNNING != 0)
+}
+
 fn refused(info: &PortInfo, what: &'static str, result: i32) -> Result<(), ControlError> {
     if result >= 0 {
         return Ok(());
@@ -226,4 +261,18 @@ pub(crate) fn promiscuous(info: &mut PortInfo) -> Result<(), ControlError> {
         info.promiscuous = true;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_whether_its_interfaces_run() {
+        assert_eq!(running("lo"), Some(true));
+        assert_eq!(running("no-such-if0"), None);
+        assert_eq!(running("a-name-that-is-far-too-long"), None);
+        assert_eq!(kernel_interface("net_af_packet0,iface=lo,qpairs=1"), Some("lo"));
+        assert_eq!(kernel_interface("0000:3b:00.0"), None);
+    }
 }

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dhcpv6;
 pub mod nat64;
 pub mod ra;
 pub mod vrrp;
@@ -42,6 +43,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("nat64_oracle6", nat64::oracle6),
     ("nat64_oracle4", nat64::oracle4),
     ("nat64_state", nat64::state),
+    ("dhcpv6_message", dhcpv6::message),
+    ("dhcpv6_engine", dhcpv6::engine),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
 ];
@@ -524,6 +527,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
         }
         "vrrp" => vrrp::seeds(),
+        "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
         _ => nat64::seeds(target),
     };
     list.extend(found(target));

@@ -9,15 +9,17 @@
 //! Renewals are folded: a renewal of an unchanged lease takes the place of the renewal before it, which it
 //! counts, so that history grows by tenures and days, not by packets.
 
+mod reader;
 mod row;
 mod schema;
 
+pub use reader::{Counts, LeaseQuery, Reader};
 pub(super) use row::{
     event_code, event_of, identity_code, identity_of, kind_code, kind_of, lease as read_lease, state_code,
     state_of,
 };
 
-use super::history::{self, Attribution};
+use super::history;
 use super::sync::merge::{self, Winner};
 use causeway_dhcpv6::{Change, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
@@ -127,6 +129,9 @@ pub struct Record {
     pub at: UnixSeconds,
     /// How many renewals it stands for, from 1.
     pub times: u64,
+    /// Nothing happened to the lease there since. If not, a later record follows, and this one is history: a
+    /// receiver that changed the lease as well must not merge with what no longer is.
+    pub current: bool,
     /// The lease afterwards.
     pub lease: Lease,
 }
@@ -510,6 +515,7 @@ impl Store {
             first: change.at,
             at: change.at,
             times: 1,
+            current: true,
             lease: change.after.clone(),
         };
         let folds = change.event == LeaseEvent::Renewed
@@ -535,6 +541,9 @@ impl Store {
         }
         *head += 1;
         self.put_event(db, *head, 1, record)?;
+        if !record.current {
+            return Ok(Incorporated::Known);
+        }
         let mut taken = Version { peer: record.seq, event: row::number(*head), ..version };
         // The peer had seen our last change of it, or we never changed it: its word is the newer one.
         if record.seen >= version.own {
@@ -672,8 +681,9 @@ impl Store {
             }
             let mut find = self.db.prepare_cached(concat!(
                 "SELECT id, seen, event, first, at, times, ",
-                "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since ",
-                "FROM events WHERE id > ?1 AND origin = 0 ORDER BY id LIMIT ?2"
+                "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since, ",
+                "id = (SELECT own FROM leases AS l WHERE l.kind = e.kind AND l.address = e.address) ",
+                "FROM events AS e WHERE id > ?1 AND origin = 0 ORDER BY id LIMIT ?2"
             ))?;
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             let rows = find.query_map((row::number(seq), most), |r| {
@@ -685,6 +695,7 @@ impl Store {
                     at: row::time(r, 4)?,
                     times: row::time(r, 5)?,
                     lease: row::lease(r, 6, &|id| self.links.name(id))?,
+                    current: r.get(6 + row::LEASE_COLUMNS)?,
                 })
             })?;
             Ok(Missed::Records(rows.collect::<rusqlite::Result<_>>()?))
@@ -720,6 +731,7 @@ impl Store {
                     first: lease.since,
                     at: lease.since,
                     times: 1,
+                    current: true,
                     lease,
                 })
             })?;
@@ -795,150 +807,6 @@ fn lengths(db: &Connection) -> rusqlite::Result<Vec<u8>> {
     db.prepare_cached("SELECT length FROM lengths ORDER BY length DESC")?
         .query_map([], |r| r.get(0))?
         .collect()
-}
-
-/// A connection that only reads, for the control socket. It sees what is committed.
-#[derive(Debug)]
-pub struct Reader {
-    db: Connection,
-    path: PathBuf,
-}
-
-/// Which leases a listing wants.
-#[derive(Debug, Clone, Default)]
-pub struct LeaseQuery {
-    /// Of this address, or of a prefix that begins with it.
-    pub address: Option<Ipv6Addr>,
-    /// With this link-layer address.
-    pub mac: Option<causeway_wire::MacAddr>,
-    /// On this link.
-    pub link: Option<String>,
-    /// Only those in use.
-    pub active: bool,
-    /// Behind this one: the last of the page before.
-    pub after: Option<(Kind, Ipv6Addr)>,
-    /// Rows at most.
-    pub limit: usize,
-}
-
-/// Leases by their state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// In use.
-    pub active: u64,
-    /// Released or expired.
-    pub free: u64,
-    /// Declined.
-    pub declined: u64,
-}
-
-impl Reader {
-    /// Opens a store for reading.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { db: schema::connect(path, true)?, path: path.to_owned() })
-    }
-
-    fn error(&self, error: rusqlite::Error) -> StoreError {
-        StoreError::at(&self.path, error)
-    }
-
-    fn links(&self) -> rusqlite::Result<Links> {
-        let links = Links::default();
-        links.read(&self.db)?;
-        Ok(links)
-    }
-
-    /// A page of leases, in the order of kind and address.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn leases(&self, query: &LeaseQuery) -> Result<Vec<Lease>, StoreError> {
-        let read = || -> rusqlite::Result<Vec<Lease>> {
-            let links = self.links()?;
-            let (kind, after) =
-                query.after.map_or((-1, [0; 16]), |(k, a)| (i64::from(kind_code(k)), a.octets()));
-            let sql = format!(
-                "SELECT {} FROM leases WHERE (kind, address) > (?1, ?2) AND (?3 IS NULL OR address = ?3) \
-                 AND (?4 IS NULL OR mac = ?4) AND (?5 IS NULL OR link = (SELECT id FROM links WHERE name = ?5)) \
-                 AND (NOT ?6 OR state = 0) ORDER BY kind, address LIMIT ?7",
-                row::LEASE
-            );
-            let mut find = self.db.prepare_cached(&sql)?;
-            let address = query.address.map(|a| a.octets());
-            let mac = query.mac.map(|m| m.0);
-            let rows = find.query_map(
-                (
-                    kind,
-                    &after[..],
-                    address.as_ref().map(|a| &a[..]),
-                    mac.as_ref().map(|m| &m[..]),
-                    query.link.as_deref(),
-                    query.active,
-                    i64::try_from(query.limit).unwrap_or(i64::MAX),
-                ),
-                |r| row::lease(r, 0, &|id| links.name(id)),
-            )?;
-            rows.collect()
-        };
-        read().map_err(|e| self.error(e))
-    }
-
-    /// How many leases there are.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn counts(&self) -> Result<Counts, StoreError> {
-        let read = || -> rusqlite::Result<Counts> {
-            let mut find = self.db.prepare_cached("SELECT state, count(*) FROM leases GROUP BY state")?;
-            let mut rows = find.query([])?;
-            let mut counts = Counts::default();
-            while let Some(r) = rows.next()? {
-                let n = row::time(r, 1)?;
-                match state_of(r.get(0)?) {
-                    Some(State::Active) => counts.active = n,
-                    Some(State::Free) => counts.free = n,
-                    Some(State::Declined) => counts.declined = n,
-                    None => {}
-                }
-            }
-            Ok(counts)
-        };
-        read().map_err(|e| self.error(e))
-    }
-
-    /// Who had `address` at the time `at`: the address itself, or the prefix that it is in. The most specific
-    /// first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn who(&self, address: Ipv6Addr, at: UnixSeconds) -> Result<Vec<Attribution>, StoreError> {
-        let read = || {
-            let links = self.links()?;
-            history::who(&self.db, &|id| links.name(id), &lengths(&self.db)?, address, at)
-        };
-        read().map_err(|e| self.error(e))
-    }
-
-    /// What a link-layer address was given from `from` to `to`, the newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn history_of(
-        &self,
-        mac: causeway_wire::MacAddr,
-        from: UnixSeconds,
-        to: UnixSeconds,
-        limit: usize,
-    ) -> Result<Vec<Attribution>, StoreError> {
-        let read = || {
-            let links = self.links()?;
-            history::of_mac(&self.db, &|id| links.name(id), mac, from, to, limit)
-        };
-        read().map_err(|e| self.error(e))
-    }
 }
 
 #[cfg(test)]

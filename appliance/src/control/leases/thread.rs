@@ -447,10 +447,12 @@ impl<L: Leasing> Thread<L> {
         let ours: Vec<Change> =
             first.changes.into_iter().filter(|c| !by_peer.contains(&key(&c.after))).collect();
         self.engine.undo(&ours);
+        let mut taken_back = release::taken_back(&ours, self.now);
+        taken_back.iter().for_each(|c| self.engine.adopt(c.after.clone()));
         let second = self.handle(group, self.grant());
         let kept: HashSet<Key> = second.changes.iter().map(|c| key(&c.after)).collect();
-        let mut all = release::taken_back(&ours, &kept, self.now);
-        let taken_back = all.clone();
+        taken_back.retain(|c| !kept.contains(&key(&c.after)));
+        let mut all = taken_back.clone();
         all.extend(second.changes.iter().cloned());
         match self.store.commit(&all) {
             Ok(records) => {

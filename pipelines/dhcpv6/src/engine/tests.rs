@@ -1,6 +1,7 @@
 //! The engine against RFC 9915, clause by clause. `model` has the random sequences.
 
 mod model;
+mod size;
 
 use super::*;
 use crate::config::{Delegation, Link, Pool, Reservation};
@@ -12,6 +13,7 @@ fn events(outcome: &Outcome) -> Vec<(LeaseEvent, String)> {
     outcome.changes.iter().map(|c| (c.event, c.after.address.to_string())).collect()
 }
 
+// RFC 9915 16.1, RFC 9915 18.3, RFC 9915 18.3.2, RFC 9915 18.3.9, RFC 9915 21.4, RFC 9915 21.8.
 #[test]
 fn rfc9915_18_3_1_a_solicit_is_offered_what_a_request_gets_and_changes_nothing() {
     let mut s = Server::new(config());
@@ -231,6 +233,7 @@ fn declining_again_and_again_is_bounded() {
     s.lease(&host(8));
 }
 
+// RFC 9915 21.23.
 #[test]
 fn rfc9915_18_3_6_an_information_request_needs_no_identity() {
     let mut c = config();
@@ -493,6 +496,7 @@ fn a_share_is_one_half_of_each_pool_and_known_is_nothing_new() {
     assert_eq!(s.ask(&host(50), M::Request, &[ia_na(1, &[])]).valid(), [gone.as_str()]);
 }
 
+// RFC 9915 18.3.2: each answer is made anew.
 #[test]
 fn a_shorter_lifetime_does_not_take_back_what_was_promised() {
     let mut s = Server::new(config());
@@ -525,6 +529,42 @@ fn leases_are_found_again_after_a_restart() {
     assert_eq!(after.lease(&host(9)), address);
     assert_eq!(after.engine.next_end(), Some(T0 + 43_200));
     assert_ne!(after.lease(&host(8)), address);
+}
+
+// RFC 9915 10, RFC 9915 21.24, RFC 9915 21.25.
+#[test]
+fn what_a_client_wants_and_there_is_is_told_and_nothing_else() {
+    let mut c = config();
+    let options = &mut c.links[0].options;
+    options.search = vec!["a.example".to_owned(), "b.example.".to_owned(), "bad..example".to_owned()];
+    (options.sol_max_rt, options.inf_max_rt) = (Some(600), Some(700));
+    options.ntp_servers = vec![a("2001:db8::123")];
+    options.boot_file_url = Some("tftp://all".to_owned());
+    options.captive_portal = Some("https://portal".to_owned());
+    options.encrypted_dns = vec![b"one"[..].into(), b"two"[..].into()];
+    c.links[0].reservations[0].boot_file_url = Some("tftp://own".to_owned());
+    let mut s = Server::new(c);
+    let all =
+        [DhcpOption::ClientId(duid(1)), ia_na(1, &[]), wants(&[23, 24, 31, 56, 59, 82, 83, 103, 144, 999])];
+    let answer = s.handle(&request(mac(1), &octets(M::Solicit, &all))).answer.expect("always");
+    let octets = answer.octets.expect("a message");
+    let has = |code: u16, content: &[u8]| {
+        let option = [&code.to_be_bytes()[..], &u16::to_be_bytes(content.len() as u16), content].concat();
+        octets.windows(option.len()).any(|w| w == option)
+    };
+    // RFC 9915 10: each name in full.
+    assert!(has(24, b"\x01a\x07example\0\x01b\x07example\0"));
+    assert!(has(82, &[0, 0, 2, 88]) && has(83, &[0, 0, 2, 188]));
+    let ntp = a("2001:db8::123").octets();
+    assert!(has(31, &ntp) && has(56, &[&[0, 1, 0, 16][..], &ntp].concat()));
+    assert!(has(59, b"tftp://own") && has(103, b"https://portal"));
+    assert!(has(144, b"one") && has(144, b"two"));
+    assert!(!answer.left_out);
+    // Who does not ask is not told.
+    let bare = s.ask(&host(9), M::Solicit, &[ia_na(1, &[])]);
+    assert_eq!(bare.options.iter().count(), 4, "{bare:?}");
+    let other = s.ask(&host(9), M::Solicit, &[ia_na(1, &[]), wants(&[59])]);
+    assert!(other.options.iter().any(|o| *o == raw(59, b"tftp://all")), "{other:?}");
 }
 
 #[test]
@@ -564,6 +604,7 @@ fn behind_relays() -> Config {
     });
     c
 }
+// RFC 9915 21.18.
 #[test]
 fn rfc9915_19_3_a_relayed_message_goes_back_through_the_same_relays() {
     let mut s = Server::new(behind_relays());
@@ -585,6 +626,7 @@ fn rfc9915_19_3_a_relayed_message_goes_back_through_the_same_relays() {
     assert!(seen.valid()[0].starts_with("2001:db8:77::1"), "{seen:?}");
 }
 
+// RFC 6939 4: what is not Ethernet's tells nothing.
 #[test]
 fn rfc6939_5_the_relays_word_on_the_clients_link_layer_address_counts() {
     let mut s = Server::new(behind_relays());

@@ -19,6 +19,8 @@ fn ia(content: &[u8]) -> DhcpOption {
     raw(3, &[&[0; 12], content].concat())
 }
 
+// RFC 9915 16, RFC 9915 16.2, RFC 9915 16.4, RFC 9915 16.5, RFC 9915 16.6, RFC 9915 16.7, RFC 9915 16.8,
+// RFC 9915 16.9, RFC 9915 16.12, RFC 9915 16.14, RFC 9915 19.1.2, RFC 9915 21, RFC 9915 21.22.
 #[test]
 fn every_way_to_be_wrong_has_its_own_reason() {
     use MessageError as E;
@@ -108,6 +110,7 @@ fn every_way_to_be_wrong_has_its_own_reason() {
     assert_eq!(parse(&nested(9)).map(|r| r.relays.len()), Ok(9));
 }
 
+// RFC 9915 21.5: IA_TA is one of them.
 #[test]
 fn rfc9915_16_options_that_are_not_known_are_not_there() {
     // What dhcproto would choke on: lengths that it subtracts from, and reads past.

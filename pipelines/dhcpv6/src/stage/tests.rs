@@ -100,6 +100,7 @@ fn a_decline_is_told_and_a_refusal_counted() {
     assert_eq!(lab.rig.sent(), []);
 }
 
+// RFC 9915 7.1, RFC 9915 7.2, RFC 9915 16, RFC 9915 17.
 #[test]
 fn every_refusal_before_parsing_has_its_reason() {
     use DropReason as D;

@@ -306,7 +306,7 @@ fn listings_are_paged_and_filtered() {
 
 /// What the peer of a store would be told of `changes`.
 fn told(seq: u64, seen: u64, event: LeaseEvent, lease: Lease) -> Record {
-    Record { seq, seen, event, first: seq, at: seq, times: 1, lease }
+    Record { seq, seen, event, first: seq, at: seq, times: 1, current: true, lease }
 }
 
 #[test]
@@ -388,4 +388,26 @@ fn a_peer_that_missed_what_was_pruned_needs_everything() {
     assert_eq!(store.prune(50, 10).unwrap(), 2);
     assert_eq!(store.after(1, 10).unwrap(), Missed::Pruned);
     assert!(matches!(store.after(2, 10).unwrap(), Missed::Records(r) if r.len() == 1));
+}
+
+#[test]
+fn what_no_longer_is_does_not_win_over_what_was_done_apart() {
+    let (_dir, _path, mut store) = store();
+    let (_other_dir, _other_path, mut other) = self::store();
+    for s in [&mut store, &mut other] {
+        s.meet([7; 16]).unwrap();
+    }
+    // There it was given and taken back before anybody was told; here it was given meanwhile.
+    let base = other.head();
+    let never = Lease { since: 5, ..lease(1, 2, 900) };
+    let back = Lease { state: State::Free, valid_until: 6, preferred_until: 0, ..never.clone() };
+    other.commit(&[change(5, LeaseEvent::Given, never.clone(), None)]).unwrap();
+    other.commit(&[change(6, LeaseEvent::Withdrawn, back, Some(&never))]).unwrap();
+    let ours = Lease { since: 20, ..lease(1, 1, 120) };
+    store.commit(&[change(20, LeaseEvent::Given, ours.clone(), None)]).unwrap();
+    let Missed::Records(missed) = other.after(base, 10).unwrap() else { panic!("nothing was pruned") };
+    assert_eq!(missed.iter().map(|r| r.current).collect::<Vec<_>>(), [false, true]);
+    let merged = store.incorporate(&missed, Some(base + 2)).unwrap();
+    assert_eq!(merged, [Incorporated::Known, Incorporated::Merged { lease: ours, conflict: false }]);
+    assert_eq!(events(&store).iter().filter(|e| e.4 == 1).count(), 2, "history has both");
 }

@@ -184,7 +184,7 @@ fn put_record(out: &mut Vec<u8>, r: &Record) {
     }
     let who = identity_code(l);
     out.extend([event_code(r.event), kind_code(l.kind), state_code(l.state), l.length]);
-    out.push(u8::from(l.mac.is_some()) | u8::from(who.is_some()) << 1);
+    out.push(u8::from(l.mac.is_some()) | u8::from(who.is_some()) << 1 | u8::from(r.current) << 2);
     out.extend(l.address.octets());
     out.extend(l.iaid.to_be_bytes());
     if let Some(mac) = l.mac {
@@ -241,7 +241,7 @@ impl<'a> Rest<'a> {
             return Err(CodecError::Bad("length"));
         }
         let flags = self.octet()?;
-        if flags > 3 {
+        if flags > 7 {
             return Err(CodecError::Bad("flags"));
         }
         let address = Ipv6Addr::from(self.array::<16>()?);
@@ -258,6 +258,7 @@ impl<'a> Rest<'a> {
             first,
             at,
             times,
+            current: flags & 4 != 0,
             lease: Lease {
                 kind,
                 address,

@@ -12,7 +12,8 @@
 //!    other has acknowledged the lease. The token moves by message only, and who gives it away stops first.
 //! 2. Apart, each gives out new leases from its own half of every pool only, and no address whose lease ended
 //!    so late that the other may still count it as in use. So the two never give the same one, even if both
-//!    are active. What was given under 1 from the other's half is known to the other, as it acknowledged it.
+//!    are active. What was given under 1 from the other's half is known to the other, as it acknowledged it. What
+//!    it may have and did not acknowledge is nobody's here from then on, but for the client that it was meant for.
 //! 3. A gateway stops giving from its half *before* it says that it has told everything ([`Input::SentEnd`]).
 //! 4. A gateway that met the other, and was never together with it, does not know what that gave: nothing new
 //!    from it. One that never met any gives from its half, after it waited for one to show up.

@@ -360,7 +360,7 @@ fn whatever_happens_to_a_pair_no_address_is_given_to_two_clients() {
     two.start(1, false);
     two.until(0, Standing::Leading);
     let mut told = Told::default();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(10);
     let mut steps = [0; 8];
     while Instant::now() < end {
         let step = below(40) as usize;
@@ -409,7 +409,7 @@ fn whatever_happens_to_a_pair_no_address_is_given_to_two_clients() {
         told.take(&mut two);
     }
     println!("{} answers, steps {steps:?}", told.answers);
-    assert!(told.answers > 100, "{} answers: nothing was tried", told.answers);
+    assert!(told.answers > 50, "{} answers: nothing was tried", told.answers);
     // Left alone they come to be the same.
     two.wire.heal();
     two.at(0).active.store(true, Ordering::Release);

@@ -2,7 +2,7 @@
 
 use super::super::Leasing;
 use super::super::handle::{Command, ReleaseError};
-use super::{Key, Thread, key};
+use super::{Thread, key};
 use causeway_dhcpv6::{Change, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
@@ -19,16 +19,18 @@ fn ended(lease: &Lease, now: UnixSeconds) -> Lease {
     }
 }
 
-/// Changes that make nothing of `changes`, but for those under a key of `kept`: each key as it was before the
-/// first of them. What was not there before was never told to anybody and is over at once.
-pub(super) fn taken_back(changes: &[Change], kept: &HashSet<Key>, now: UnixSeconds) -> Vec<Change> {
-    let mut seen = kept.clone();
+/// What takes `changes` back that the peer may have and nobody was told of: each key once. A lease that was in use
+/// before is as it was. What was newly given is over now, and not as if it had never been: the peer may know it, and
+/// give it to that client.
+pub(super) fn taken_back(changes: &[Change], now: UnixSeconds) -> Vec<Change> {
+    let mut seen = HashSet::new();
     let first = changes.iter().filter(|c| seen.insert(key(&c.after)));
     first
         .map(|c| {
-            // Nobody was told of it: it does not have to rest, as if its holder had ended it.
-            let never = || Lease { preferred_until: 0, ..ended(&c.after, now) };
-            let after = c.before.clone().unwrap_or_else(never);
+            let in_use = c.before.as_ref().filter(|before| before.state != State::Free);
+            // To be free again it does not have to rest: nobody uses it.
+            let over = || Lease { preferred_until: 0, ..ended(&c.after, now) };
+            let after = in_use.cloned().unwrap_or_else(over);
             Change { at: now, event: LeaseEvent::Withdrawn, after, before: Some(c.after.clone()) }
         })
         .collect()

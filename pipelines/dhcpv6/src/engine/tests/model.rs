@@ -317,6 +317,7 @@ impl World {
 }
 
 proptest! {
+    // RFC 9915 18.3.1: what is told is kept first.
     #[test]
     fn no_address_is_two_clients(rapid in any::<bool>(), steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new(rapid);

@@ -46,6 +46,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         first: n[2],
         at: n[3],
         times: n[4],
+        current: n[4] % 2 == 0,
         lease,
     })
 }
@@ -110,7 +111,16 @@ fn a_message_of_the_most_and_longest_records_fits_in_a_frame() {
     // No longer than the message that it came in.
     l.identity = Identity::Interface { link: l.address, id: vec![2; 4096].into() };
     l.link = "x".repeat(100).into();
-    let record = Record { seq: 1, seen: 1, event: LeaseEvent::Given, first: 1, at: 1, times: 1, lease: l };
+    let record = Record {
+        seq: 1,
+        seen: 1,
+        event: LeaseEvent::Given,
+        first: 1,
+        at: 1,
+        times: 1,
+        current: true,
+        lease: l,
+    };
     let (_, octets) = Message::Records(vec![record; RECORDS_MAX]).emit();
     assert!(octets.len() + HEAD + TAG <= FRAME_MAX, "{}", octets.len());
 }
@@ -124,12 +134,13 @@ fn values_that_no_field_has_are_refused_by_name() {
         first: 1,
         at: 1,
         times: 1,
+        current: true,
         lease: lease(1, 1, 1),
     };
     let (code, good) = Message::Records(vec![record]).emit();
     // Behind the count and eight numbers.
     for (at, value, name) in
-        [(66, 7, "event"), (67, 3, "kind"), (68, 3, "state"), (69, 129, "length"), (70, 4, "flags")]
+        [(66, 7, "event"), (67, 3, "kind"), (68, 3, "state"), (69, 129, "length"), (70, 8, "flags")]
     {
         let mut bad = good.clone();
         bad[at] = value;
