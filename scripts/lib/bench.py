@@ -126,8 +126,8 @@ def main(argv):
         "benches",
         nargs="*",
         metavar="BENCH",
-        help="which (default: all): flowtable, translate, overload, two_workers, pipeline, capsule_style, and kea "
-        "(DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build)",
+        help="which (default: all): flowtable, translate, overload, first_hop, two_workers, pipeline, capsule_style, "
+        "and kea (DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build)",
     )
     p.add_argument("--full", action="store_true", help="also with 10 million flows (BENCH_FULL=1)")
     p.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")
