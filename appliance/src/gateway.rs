@@ -154,11 +154,16 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     let sources = Arc::new(LeasedSources::new(Arc::clone(&shared.bindings), links(&plan)));
     let leasing = match (opened, &plan.dhcpv6) {
         (Some(opened), Some(server)) => {
-            Some(opened.start(lease_spec(server, &shared, &sources, &plan, clock.clone()))?)
+            let spec = lease_spec(server, &shared, &sources, &plan, clock.clone());
+            Some(Arc::new(start_leasing(opened, spec)?))
         }
         _ => None,
     };
-    let leases = leasing.as_ref().map(Leases::control).map(|control| Leasing { control, sources });
+    let leases = leasing.as_ref().map(|thread| Leasing {
+        control: thread.control(),
+        thread: Arc::clone(thread),
+        sources,
+    });
     let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control(), leases)?;
     control.attach(Arc::new(running));
 
@@ -246,8 +251,25 @@ fn lease_spec(
     }
 }
 
+/// Starts the lease thread, and those that it starts, away from the workers' cores: threads inherit those of the
+/// one that starts them, and EAL has pinned the main thread.
+fn start_leasing(
+    opened: leases::Opened,
+    spec: leases::Spec<Engine>,
+) -> Result<Leases<Engine>, Box<dyn Error>> {
+    let start = move || {
+        if let Err(e) = bringup::control_affinity() {
+            warn!("lease thread: its cores: {e}");
+        }
+        opened.start(spec)
+    };
+    let started = std::thread::scope(|scope| scope.spawn(start).join());
+    Ok(started.map_err(|_| "the lease thread panicked while it was started")??)
+}
+
 /// Leases, as a running gateway reaches them.
 struct Leasing {
+    thread: Arc<Leases<Engine>>,
     control: lease_api::Control,
     sources: Arc<LeasedSources>,
 }
@@ -708,6 +730,10 @@ impl Introspect for Running {
             tracking: judgement.reasons,
             routers: vrrp.routers.iter().map(router).collect(),
         })
+    }
+
+    fn lease_thread_ended(&self) -> bool {
+        self.leases.as_ref().is_some_and(|l| l.thread.has_ended())
     }
 
     fn leases(&self) -> Option<lease_api::Control> {

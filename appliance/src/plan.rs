@@ -249,6 +249,7 @@ fn interfaces(config: &Config, ports: &[PortFacts], addresses: &[Prefix4]) -> Re
             addrs6: network.addresses6.iter().map(|own| (own.address, own.prefix)).collect(),
             addrs4: network.addresses4.iter().map(|own| (own.address, own.prefix)).collect(),
             service6: Vec::new(),
+            on_link6: network.on_link6.clone(),
             proxy4: if network.role == Role::Uplink { addresses.to_vec() } else { Vec::new() },
             sources6: network.sources.clone(),
             validation: match network.source_validation {
@@ -299,6 +300,15 @@ fn routes(config: &Config, interfaces: &Interfaces) -> (Vec<Route6>, Vec<Route4>
         let more4 = network.on_link4.iter().filter(|p| !connected4.contains(p));
         six.extend(more6.map(|p| Route6 { prefix: *p, target: Target::OnLink(id) }));
         four.extend(more4.map(|p| Route4 { prefix: *p, target: Target::OnLink(id) }));
+    }
+    // What is delegated on a network is reached through the hosts that have it, which the neighbour stage knows
+    // from their leases.
+    for (network, (id, _)) in config.networks.iter().zip(interfaces.iter()) {
+        for prefix in first_hop::delegated(network) {
+            if !six.iter().any(|r| r.prefix == prefix) {
+                six.push(Route6 { prefix, target: Target::OnLink(id) });
+            }
+        }
     }
     for route in &config.routes {
         let interface: Option<IfId> =

@@ -54,6 +54,8 @@ pub(crate) struct FakeGateway {
     pub(crate) beats: Vec<AtomicU64>,
     /// Workers that poll whenever they are looked at.
     pub(crate) alive: AtomicBool,
+    /// The lease thread panicked.
+    pub(crate) leases_ended: AtomicBool,
     pub(crate) events: Mutex<VecDeque<Event>>,
     pub(crate) generation: AtomicU64,
     /// Configurations that it was given.
@@ -103,6 +105,7 @@ impl FakeGateway {
             nat64: Mutex::default(),
             beats: (0..2).map(|_| AtomicU64::new(0)).collect(),
             alive: AtomicBool::new(true),
+            leases_ended: AtomicBool::new(false),
             events: Mutex::default(),
             generation: AtomicU64::new(1),
             reloads: Mutex::default(),
@@ -239,6 +242,10 @@ impl Introspect for FakeGateway {
 
     fn vrrp(&self) -> Option<VrrpReport> {
         Some(VrrpReport { state: "backup".to_owned(), priority: 100, ..VrrpReport::default() })
+    }
+
+    fn lease_thread_ended(&self) -> bool {
+        self.leases_ended.load(Ordering::Relaxed)
     }
 
     fn leases(&self) -> Option<crate::control::lease_api::Control> {

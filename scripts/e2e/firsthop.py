@@ -82,7 +82,9 @@ pool = ["203.0.113.0/28"]
 prefix-length = 128
 """
 
-DNS = f'servers = ["{n.DNS64}"]\nsearch = ["example"]'
+# (A name of one label would have tshark warn that it is seldom of use.)
+SEARCH = "lab.example"
+DNS = f'servers = ["{n.DNS64}"]\nsearch = ["{SEARCH}"]'
 RA = "[network.ra]\nmanaged = true\nother = true\n"
 DHCPV6 = f"""\
 [network.dhcpv6]

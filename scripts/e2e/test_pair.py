@@ -121,8 +121,7 @@ def raw(pair):
 
 def judge(rows, bound):
     (row,) = rows
-    lost = row["lost"] * failover.SPACING_MS
-    assert lost <= bound, f"{row['lost']} of {row['sent']} lost, {row}: more than {bound:.0f} ms"
+    assert row["lost_for_ms"] <= bound, f"{row}: more than {bound:.0f} ms"
     return row
 
 
@@ -137,15 +136,15 @@ class TestStream:
         assert (row["lost"], row["duplicates"]) == (0, 0)
 
     @pytest.mark.parametrize("turn", range(3))
-    def test_kill_9_of_the_active_one(self, pair, turn, record_property):
+    def test_kill_9_of_the_active_one(self, pair, turn):
         rows = failover.during(lambda: lab_module.kill_gateway(n.FIRST), [n.V6ONLY], n.SECOND)
-        record_property("row", json.dumps(rows))
+        print(json.dumps(rows))
         judge(rows, pair.bound_ms(n.SECOND))
 
     @pytest.mark.parametrize("turn", range(3))
-    def test_an_ordered_stop_loses_nothing(self, turn, record_property):
+    def test_an_ordered_stop_loses_nothing(self, turn):
         rows = failover.during(f.stop, [n.V6ONLY], n.SECOND)
-        record_property("row", json.dumps(rows))
+        print(json.dumps(rows))
         judge(rows, 0)
 
     def test_from_outside_as_well(self, pair):
@@ -245,7 +244,9 @@ def test_the_survivor_renews_what_the_other_gave(raw):
     # Reservations always; and nobody gets what somebody has.
     clients[0].solicit(f.ia_na(9))
     assert clients[0].server_id == server
-    assert not {raw().solicit(f.ia_na(1)).leases[0] for _ in range(3)} & set(told.values())
+    # (New clients wait until it may be sure that the other is gone.)
+    offered = {address for _ in range(3) for address in raw().solicit(f.ia_na(1)).leases}
+    assert not offered & set(told.values())
 
 
 def test_new_leases_of_the_survivor_come_back_to_the_first(pair, raw):

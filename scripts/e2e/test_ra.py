@@ -117,7 +117,7 @@ def test_rdisc6_shows_what_was_configured(fresh):
     assert seconds("MTU") == 1500
     assert values["Source link-layer address"].lower() == n.GW_TENANT_MAC
     assert values["Recursive DNS server"] == n.DNS64
-    assert values["DNS search list"] == "example"
+    assert values["DNS search list"] == f.SEARCH
     # Three times the longest interval between advertisements.
     assert (seconds("DNS server lifetime"), seconds("DNS search list lifetime")) == (1800, 1800)
     assert f"from {n.GW_TENANT_LL}" in out
@@ -144,7 +144,7 @@ def test_radvdump_writes_the_configuration_that_we_have(fresh):
         "AdvValidLifetime 2592000;",
         "AdvPreferredLifetime 604800;",
         f"RDNSS {n.DNS64}",
-        "DNSSL example",
+        f"DNSSL {f.SEARCH}",
         "route 2001:db8:6::/48",
         "AdvRoutePreference high;",
         "AdvRouteLifetime 1200;",
@@ -200,7 +200,7 @@ def test_rfc4861_4_2_an_advertisement_octet_by_octet(raw):
     assert (prefix.validlifetime, prefix.preferredlifetime) == (30 * 86400, 7 * 86400)
     # RFC 8106 5.1 and 5.2.
     assert ra.one(RDNSS) == struct.pack("!HI", 0, 1800) + f.packed(n.DNS64)
-    assert ra.one(DNSSL)[:6] == struct.pack("!HI", 0, 1800) and ra.one(DNSSL)[6:].rstrip(b"\0") == b"\7example"
+    assert ra.one(DNSSL)[:6] == struct.pack("!HI", 0, 1800) and ra.one(DNSSL)[6:].rstrip(b"\0") == b"\3lab\7example"
     # RFC 8781 4: the scaled lifetime in eights of a second, and the code of /96 is 0; 96 bits of prefix.
     (word,) = struct.unpack("!H", ra.one(PREF64)[:2])
     assert word & 7 == 0 and 0 < word >> 3 <= 8191 and 1800 <= (word >> 3) * 8 <= 65528

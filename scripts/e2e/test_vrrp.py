@@ -474,7 +474,7 @@ class TestKeepalived:
             assert "checksum" not in ka.said().lower(), ka.said()
             rows = failover.during(lambda: lab_module.kill_gateway(n.FIRST), [n.V6ONLY], n.SECOND)
             # keepalived's own figure at 100 ms is 290 ms.
-            assert rows[0]["lost"] * failover.SPACING_MS <= 600, rows
+            assert rows[0]["lost_for_ms"] <= 600, rows
             assert ka.times_master() == 1
             rows = failover.during(lambda: lab_module.start_gateway(first_hop), [n.V6ONLY], n.FIRST)
             assert "Entering BACKUP STATE" in ka.said().split("Entering MASTER STATE")[-1]
@@ -488,7 +488,7 @@ class TestKeepalived:
             rows = failover.during(f.stop, [n.V6ONLY], n.SECOND)
             assert ka.times_master() == 1
             # Its skew is 80 ms, in which nobody forwards: that is the peer's.
-            assert rows[0]["lost"] * failover.SPACING_MS <= 200, rows
+            assert rows[0]["lost_for_ms"] <= 200, rows
             lab_module.start_gateway(first_hop)
             tools.wait_until(lambda: failover.active() is n.FIRST, 5)
 
@@ -500,7 +500,8 @@ class TestKeepalived:
             with watching() as sent:
                 tools.ping(n.VM2, n.GW_TENANT)
                 tools.ping(n.VM2, n.V6ONLY)
-                netns.ns_run(n.INET, "arping", "-c", "2", "-w", "3", "-I", "up0", n.GW_UPLINK4)
+                # (The kernel over there answers from both of its virtual links.)
+                netns.ns_run(n.INET, "arping", "-c", "2", "-w", "3", "-I", "up0", n.GW_UPLINK4, check=False)
                 netns.ns_run(n.VM2, "rdisc6", "-1", "-w", "500", "eth0", check=False)
                 frames = sent()
             spoke = [p.summary() for p in frames if p.src in (n.VRRP_MAC6, n.VRRP_MAC4)]
@@ -511,7 +512,7 @@ class TestKeepalived:
             tools.ping(n.INET, n.GW_OWN4)
             assert "backup" in gw.show_text("vrrp").lower()
             rows = failover.during(ka.stop, [n.V6ONLY], n.FIRST)
-            assert rows[0]["lost"] * failover.SPACING_MS <= 200, rows
+            assert rows[0]["lost_for_ms"] <= 200, rows
             tools.ping(n.VM1, n.nat64(n.V4ONLY))
 
     def test_keepalived_as_active_is_replaced_when_it_dies(self, tmp_path):
@@ -520,7 +521,7 @@ class TestKeepalived:
             time.sleep(0.5)
             rows = failover.during(ka.kill, [n.V6ONLY], n.FIRST)
             # Three intervals, the skew of priority 100 (61 ms), and 20 ms; the kernel's own part is not ours: 50 ms.
-            assert rows[0]["lost"] * failover.SPACING_MS <= 300 + 61 + 20 + 50, rows
+            assert rows[0]["lost_for_ms"] <= 300 + 61 + 20 + 50, rows
 
     def test_bad_frames_with_our_vrid_do_not_hold_the_election_back(self, tmp_path):
         """A thousand a second of each kind, while the active router dies."""
@@ -544,7 +545,7 @@ class TestKeepalived:
             finally:
                 over.set()
                 attack.result()
-            assert rows[0]["lost"] * failover.SPACING_MS <= 300 + 61 + 20 + 100, rows
+            assert rows[0]["lost_for_ms"] <= 300 + 61 + 20 + 100, rows
 
     def test_without_the_setting_each_refuses_the_others_ipv4(self, tmp_path, labs):
         """keepalived includes a pseudo-header over IPv4, the RFC does not."""

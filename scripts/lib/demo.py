@@ -141,8 +141,8 @@ class Demo:
         config = Path(lab.describe()["gateway"]["config"])
         lab.start_gateway(config)
         lab.wait_for(lambda: failover.active() is n.FIRST, 20, "cw-gw did not come back")
-        told = f"{row['lost']} of {row['sent']} pings lost, nothing came for {row['longest_silence_ms']} ms"
-        if row["lost"] * failover.SPACING_MS > bound_ms:
+        told = f"{row['lost']} of {row['sent']} pings lost, for {row['lost_for_ms']} ms"
+        if row["lost_for_ms"] > bound_ms:
             raise Failure(f"{told}: more than {bound_ms} ms")
         return told
 
@@ -328,7 +328,7 @@ class Demo:
         )
         self.step(
             "failover: the active gateway is killed (kill -9)",
-            f"of pings every {failover.SPACING_MS} ms at most {bound:.0f} ms are lost",
+            f"pings every {failover.SPACING_MS} ms are lost for at most {bound:.0f} ms",
             lambda: self.failover("kill -9", lambda: lab.kill_gateway(n.FIRST), bound),
         )
         self.step("log", "no error and no panic in it", self.log_is_clean)

@@ -5,9 +5,12 @@ Who is active is read from the tenants' bridge (on which port it last heard the 
 not asked of the gateways.
 """
 
+import itertools
+import json
 import re
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -37,42 +40,49 @@ def active():
 
 
 class Stream:
-    """Echo requests at a fixed pace, from `start` until `stop`."""
+    """Echo requests at a fixed pace, from when it is made until `stop`."""
 
     def __init__(self, ns, target):
         self.target = target
+        program = Path(__file__).with_name("pingstream.py")
         self.process = subprocess.Popen(
-            netns.in_ns(ns, "ping", "-n", "-D", "-i", SPACING_MS / 1000, "-W", "1", target),
+            netns.in_ns(ns, sys.executable, "-B", program, target, SPACING_MS),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
     def stop(self):
-        """Ends it; gives what `judge` makes of its output."""
+        """Ends it; gives what `judge` makes of it."""
         self.process.send_signal(signal.SIGINT)
-        text = self.process.communicate(timeout=30)[0]
-        return judge(text) | {"target": self.target}
+        text, error = self.process.communicate(timeout=30)
+        if self.process.returncode != 0:
+            raise Failure(f"the stream to {self.target} failed: {error.strip()[-500:]}")
+        return judge(json.loads(text)) | {"target": self.target}
 
 
-def judge(text):
-    """Of the output of `ping -D`: requests sent, lost (those at the very end may only be late, and are left out),
-    and the longest time in ms between two answers."""
-    came = {}
-    for stamp, seq in re.findall(r"^\[(\d+\.\d+)\] \d+ bytes from .*?icmp_seq=(\d+) .*$", text, re.M):
-        # A second answer to one request is no second request.
-        came.setdefault(int(seq), float(stamp))
+def judge(seen):
+    """Of what a stream saw: requests sent and lost, for how long in ms requests were lost in a row, and the longest
+    time in ms between two answers."""
+    sent, came = seen["sent"], dict(seen["came"])
     if not came:
-        raise Failure(f"no ping was answered at all: {text[-300:]!r}")
-    last = max(came)
+        raise Failure(f"none of {len(sent)} echo requests was answered")
     times = sorted(came.values())
-    gaps = [(b - a) * 1000 for a, b in zip(times, times[1:], strict=False)]
+    silence = max((b - a for a, b in itertools.pairwise(times)), default=0.0)
+    row = longest = 0.0
+    for number in range(len(sent)):
+        if number in came:
+            row = 0.0
+            continue
+        row += (sent[number + 1] if number + 1 < len(sent) else sent[number] + SPACING_MS / 1000) - sent[number]
+        longest = max(longest, row)
     return {
-        "sent": last,
-        "lost": last - len(came),
-        "longest_silence_ms": round(max(gaps, default=0.0), 1),
-        "duplicates": len(re.findall(r"DUP!", text)),
+        "sent": len(sent),
+        "lost": len(sent) - len(came),
+        "lost_for_ms": round(longest * 1000, 1),
+        "longest_silence_ms": round(silence * 1000, 1),
+        "duplicates": seen["twice"],
     }
 
 
@@ -147,7 +157,7 @@ def steps(say):
         for row in during(action, targets, wanted):
             rows.append({"what": what, "active": active().ns} | row)
             say(
-                f"  ping {row['target']}: {row['lost']} of {row['sent']} lost, "
+                f"  ping {row['target']}: {row['lost']} of {row['sent']} lost, for {row['lost_for_ms']} ms; "
                 f"longest silence {row['longest_silence_ms']} ms"
             )
 

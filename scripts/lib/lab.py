@@ -532,9 +532,16 @@ def kill_gateway(which):
         raise Failure(f"{which.process} does not run")
     pid, started = found
     os.kill(pid, signal.SIGKILL)
-    wait_for(
-        lambda: netns.reap(pid) or netns.start_time(pid) != started, 5, f"process {pid} outlives SIGKILL"
-    )
+
+    def gone():
+        # Its first thread may be a zombie already while the kernel still ends the others.
+        netns.reap(pid)
+        try:
+            return len(os.listdir(f"/proc/{pid}/task")) <= 1 and netns.start_time(pid) != started
+        except OSError:
+            return True
+
+    wait_for(gone, 5, f"process {pid} outlives SIGKILL")
 
 
 def fail_over(args, say):

@@ -67,6 +67,9 @@ pub trait Introspect: Send + Sync {
     /// Where the virtual routers stand; nothing without any.
     fn vrrp(&self) -> Option<VrrpReport>;
 
+    /// True if there is a lease thread, and it has ended by itself: nobody answers DHCPv6 any more.
+    fn lease_thread_ended(&self) -> bool;
+
     /// The lease thread, as control asks it; nothing without DHCPv6.
     fn leases(&self) -> Option<super::lease_api::Control>;
 

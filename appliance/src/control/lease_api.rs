@@ -166,17 +166,24 @@ pub(super) fn routes() -> Router<Arc<State>> {
 /// Asks the lease thread, on a thread that may block.
 async fn with<F>(state: &State, question: F) -> Response
 where
-    F: FnOnce(&Control) -> Result<Value, Response> + Send + 'static,
+    F: FnOnce(&Control) -> Result<Value, Refusal> + Send + 'static,
 {
     let asked = ask(state, move |g: &dyn Introspect| match g.leases() {
         Some(control) => question(&control),
-        None => Err(refuse(StatusCode::NOT_FOUND, "no DHCPv6 is configured")),
+        None => Err(Refusal(StatusCode::NOT_FOUND, "no DHCPv6 is configured".to_owned())),
     });
-    answer(asked.await.and_then(|inner| inner))
+    match asked.await {
+        Ok(Ok(value)) => answer(Ok(value)),
+        Ok(Err(Refusal(status, why))) => refuse(status, why),
+        Err(response) => response,
+    }
 }
 
-fn store(e: impl std::fmt::Display) -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, e.to_string())
+/// Why there is no answer.
+struct Refusal(StatusCode, String);
+
+fn store(e: impl std::fmt::Display) -> Refusal {
+    Refusal(StatusCode::SERVICE_UNAVAILABLE, e.to_string())
 }
 
 /// A page begins behind `KIND/ADDRESS`.
@@ -204,9 +211,9 @@ fn mac(text: &str) -> Result<MacAddr, String> {
 fn parsed<P, Q>(
     parameters: Result<Query<P>, QueryRejection>,
     take: impl FnOnce(P) -> Result<Q, String>,
-) -> Result<Q, Response> {
+) -> Result<Q, Refusal> {
     let taken = parameters.map_err(|e| e.body_text()).and_then(|Query(p)| take(p));
-    taken.map_err(|e| refuse(StatusCode::BAD_REQUEST, e))
+    taken.map_err(|e| Refusal(StatusCode::BAD_REQUEST, e))
 }
 
 #[derive(Debug, Deserialize)]
@@ -237,7 +244,7 @@ async fn leases(
     });
     let query = match query {
         Ok(query) => query,
-        Err(response) => return response,
+        Err(Refusal(status, why)) => return refuse(status, why),
     };
     with(&state, move |control| {
         let leases = control.leases(&query).map_err(store)?;
@@ -261,7 +268,7 @@ async fn who(
 ) -> Response {
     let asked = match parsed(parameters, |p| Ok((address(&p.address)?, p.at))) {
         Ok(asked) => asked,
-        Err(response) => return response,
+        Err(Refusal(status, why)) => return refuse(status, why),
     };
     with(&state, move |control| {
         let at = asked.1.unwrap_or_else(time_of_day);
@@ -288,7 +295,7 @@ async fn history_of(
     let asked = parsed(parameters, |p| Ok((mac(&p.mac)?, p.from, p.to, limit(p.limit, PAGE)?)));
     let (mac, from, to, limit) = match asked {
         Ok(asked) => asked,
-        Err(response) => return response,
+        Err(Refusal(status, why)) => return refuse(status, why),
     };
     with(&state, move |control| {
         let to = to.unwrap_or_else(time_of_day);
@@ -317,13 +324,13 @@ struct ReleaseParameters {
     address: String,
 }
 
-fn refused(e: &ReleaseError) -> Response {
+fn refused(e: &ReleaseError) -> Refusal {
     let status = match e {
         ReleaseError::NoLease(_) => StatusCode::NOT_FOUND,
         ReleaseError::NoPeer | ReleaseError::PeerIsThere => StatusCode::CONFLICT,
         ReleaseError::Store(_) | ReleaseError::Gone => StatusCode::SERVICE_UNAVAILABLE,
     };
-    refuse(status, e.to_string())
+    Refusal(status, e.to_string())
 }
 
 async fn release(
@@ -332,7 +339,7 @@ async fn release(
 ) -> Response {
     let address = match parsed(parameters, |p| address(&p.address)) {
         Ok(address) => address,
-        Err(response) => return response,
+        Err(Refusal(status, why)) => return refuse(status, why),
     };
     with(&state, move |control| {
         let released = control.release(address, None).map_err(|e| refused(&e))?;

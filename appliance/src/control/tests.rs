@@ -427,6 +427,16 @@ fn a_worker_that_hangs_ends_the_process() {
 }
 
 #[test]
+fn the_end_of_the_lease_thread_ends_the_process() {
+    let rig = Rig::new();
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(rig.dead.lock().unwrap().is_empty());
+    rig.gateway.leases_ended.store(true, Ordering::Relaxed);
+    wait_for("the watchdog speaks", || !rig.dead.lock().unwrap().is_empty());
+    assert!(rig.dead.lock().unwrap()[0].starts_with("the lease thread has ended"));
+}
+
+#[test]
 fn the_default_socket_has_the_gateways_name() {
     let name = Name::new("cw-gw").unwrap();
     assert_eq!(crate::config::default_socket(&name), Path::new("/run/causeway/cw-gw.sock"));

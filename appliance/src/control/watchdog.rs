@@ -119,6 +119,12 @@ pub(super) async fn run(state: Arc<State>, every: Duration, on_dead: OnDead) {
             watchdog.reset();
             continue;
         };
+        if gateway.lease_thread_ended() {
+            state.notifier.stopping();
+            state.abandon();
+            on_dead("the lease thread has ended: nobody answers DHCPv6 any more");
+            continue;
+        }
         let now = Instant::now();
         let beats = (0..gateway.workers()).map(|worker| gateway.heartbeat(worker));
         for finding in watchdog.check(now, beats) {

@@ -310,6 +310,13 @@ pub fn own_link_local(network: &Network, ports: &[PortFacts]) -> Option<Ipv6Addr
     said.or_else(|| Some(ports.iter().find(|p| p.name == network.port.as_str())?.mac.link_local()))
 }
 
+/// Prefixes that are delegated, or may be, to hosts of a network.
+pub(super) fn delegated(network: &Network) -> impl Iterator<Item = Prefix6> {
+    let anybody = network.dhcpv6.iter().flat_map(|d| &d.delegate).map(|d| d.prefix);
+    let reserved = network.dhcpv6.iter().flat_map(|_| &network.reservations).flat_map(|r| r.prefixes.clone());
+    anybody.chain(reserved)
+}
+
 /// Networks whose hosts' sources are checked against their leases, by the numbers of their interfaces.
 pub fn leased(config: &Config) -> impl Iterator<Item = IfId> {
     numbered(config)

@@ -192,7 +192,7 @@ impl Gate {
         (clocks, packets.len())
     }
 
-    fn to_hosts(&mut self, packets: &mut Vec<Packet<HeapFrame>>) -> u64 {
+    fn towards_hosts(&mut self, packets: &mut Vec<Packet<HeapFrame>>) -> u64 {
         self.fill(packets, |g| FIRST_HOST + g.rng.below(HOSTS as usize) as u128);
         let (clocks, ready) = self.run(packets);
         assert_eq!(ready, BURST, "hosts stay known");
@@ -222,7 +222,8 @@ pub(crate) fn measure(tsc: &Tsc, validation: Validation, windows: usize) {
     let mut quiet = Quiet::new(tsc.clone());
     let (mut alone, mut beside, mut each) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..windows {
-        let (clocks, good) = quiet.window(|| (0..WINDOW).map(|_| gate.to_hosts(&mut hosts)).sum::<u64>());
+        let (clocks, good) =
+            quiet.window(|| (0..WINDOW).map(|_| gate.towards_hosts(&mut hosts)).sum::<u64>());
         if good {
             alone.push(clocks as f64 / (WINDOW * BURST) as f64);
         }
@@ -237,7 +238,7 @@ pub(crate) fn measure(tsc: &Tsc, validation: Validation, windows: usize) {
                     scans += 1;
                     gate.due += BURST as f64 / RATE * 1e6;
                 }
-                ours += gate.to_hosts(&mut hosts);
+                ours += gate.towards_hosts(&mut hosts);
             }
             (ours, theirs, scans)
         });

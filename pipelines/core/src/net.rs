@@ -186,6 +186,8 @@ pub struct Interface {
     pub addrs6: Vec<(Ipv6Addr, Prefix6)>,
     /// Our IPv4 addresses on the link, each with its on-link prefix.
     pub addrs4: Vec<(Ipv4Addr, Prefix4)>,
+    /// IPv6 prefixes that are on the link besides those of our addresses.
+    pub on_link6: Vec<Prefix6>,
     /// Further IPv6 addresses that we answer ND and echo for on this link.
     pub service6: Vec<Ipv6Addr>,
     /// Further IPv4 addresses that we answer ARP for on this link if asked (NAT64 pool, proxy).
@@ -229,6 +231,7 @@ impl Default for Interface {
             link_local: Ipv6Addr::UNSPECIFIED,
             addrs6: Vec::new(),
             addrs4: Vec::new(),
+            on_link6: Vec::new(),
             service6: Vec::new(),
             proxy4: Vec::new(),
             sources6: Vec::new(),

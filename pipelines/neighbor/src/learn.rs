@@ -13,11 +13,18 @@ use causeway_core::{Ctx, Frame, FrameSource, IfId, Interface};
 use causeway_wire::MacAddr;
 use std::net::{IpAddr, Ipv6Addr};
 
+/// True if `a` is in no prefix that is on the link of this interface.
+pub(crate) fn is_off_link6(interface: &Interface, a: Ipv6Addr) -> bool {
+    !a.is_unicast_link_local()
+        && !interface.addrs6.iter().any(|(_, p)| p.contains(a))
+        && !interface.on_link6.iter().any(|p| p.contains(a))
+}
+
 /// True if `a` is a neighbour's address on the link of this interface.
 pub(crate) fn on_link(interface: &Interface, a: IpAddr) -> bool {
     let inside = match a {
         IpAddr::V6(a) if a.is_multicast() || a.is_unspecified() => false,
-        IpAddr::V6(a) => a.is_unicast_link_local() || interface.addrs6.iter().any(|(_, p)| p.contains(a)),
+        IpAddr::V6(a) => !is_off_link6(interface, a),
         IpAddr::V4(a) => {
             let inside = |p: &causeway_core::Prefix4| {
                 // RFC 1812 4.2.2.11: the first and the last address of a network are no host's; RFC 3021

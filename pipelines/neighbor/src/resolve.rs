@@ -9,6 +9,7 @@ use crate::arp::Arp;
 use crate::errors::Errors;
 use crate::held::{Held, Queue};
 use crate::keep::Keeping;
+use crate::learn::is_off_link6;
 use crate::nd::{Message, NdOut};
 use crate::nud::{Event as NudEvent, Notice, Solicit, State, Step, Timing, Waiting};
 use crate::resolved::{Key, LinkId, Published, Reachability, Resolved, mix};
@@ -158,6 +159,14 @@ impl<F: Frame> Neighbors<F> {
         interface: &Interface,
         key: &Key,
     ) -> Resolution {
+        if let IpAddr::V6(a) = key.address()
+            && is_off_link6(interface, a)
+        {
+            // Off the link, and yet routed to it: part of what is delegated to its hosts (RFC 9915 6.3). It goes
+            // to the router that has it.
+            let router = self.bindings.as_ref().and_then(|b| b.lookup(interface.link(), a));
+            return router.map_or(Resolution::Drop(DropReason::NextHopNotBound), Resolution::Ready);
+        }
         if self.is_not_bound(interface, key.address()) {
             return Resolution::Drop(DropReason::NextHopNotBound);
         }
@@ -350,7 +359,8 @@ impl<F: Frame> Neighbors<F> {
         if no_source || owns(interface, key.address()) {
             return Err(DropReason::NextHopUnreachable);
         }
-        if self.is_not_bound(interface, key.address()) {
+        let off_link = matches!(key.address(), IpAddr::V6(a) if is_off_link6(interface, a));
+        if off_link || self.is_not_bound(interface, key.address()) {
             return Err(DropReason::NextHopNotBound);
         }
         // RFC 6583 7.1: addresses that have a lease or were neighbours before come first. Strangers, which a

@@ -40,7 +40,8 @@ fn rfc6583_on_a_leased_network_only_leased_addresses_are_looked_for() {
     let (mut g, b) = gate(Config::default(), Validation::Leased);
     // Delegated prefixes are routed: nobody looks for the addresses in them.
     b.set(0, "2001:db8:64:8001::/64".parse().unwrap(), mac(1)).unwrap();
-    for a in [NOBODY, "2001:db8:64:8001::7"] {
+    assert_eq!(g.send("tenant0", "2001:db8:64:8001::7", &data()), Resolution::Ready(mac(1)));
+    for a in [NOBODY, "2001:db8:64:8002::7"] {
         assert_eq!(g.send("tenant0", a, &data()), Resolution::Drop(DropReason::NextHopNotBound), "{a}");
         // Nor does a packet that another worker handed over for it change that.
         let mut packet = g.rig.packet("uplink0", &data());
@@ -57,6 +58,29 @@ fn rfc6583_on_a_leased_network_only_leased_addresses_are_looked_for() {
     assert_eq!(g.rig.sent().len(), 3);
     g.rig.assert_counted(&[("ns-sent", 3), ("next-hop-held", 3)]);
     g.n.table.check();
+}
+
+#[test]
+fn rfc9915_6_3_a_delegated_prefix_is_reached_through_the_router_that_has_it() {
+    for validation in [Validation::Prefix, Validation::Leased] {
+        let (mut g, b) = gate(Config::default(), validation);
+        let prefix: Prefix6 = "2001:db8:64:8001::/64".parse().unwrap();
+        assert_eq!(
+            g.send("tenant0", "2001:db8:64:8001::7", &data()),
+            Resolution::Drop(DropReason::NextHopNotBound),
+            "nobody has it yet"
+        );
+        b.set(0, prefix, mac(1)).unwrap();
+        assert_eq!(g.send("tenant0", "2001:db8:64:8001::7", &data()), Resolution::Ready(mac(1)));
+        b.set(0, prefix, mac(2)).unwrap();
+        assert_eq!(g.send("tenant0", "2001:db8:64:8001::7", &data()), Resolution::Ready(mac(2)), "it moved");
+        b.remove(0, prefix);
+        assert_eq!(
+            g.send("tenant0", "2001:db8:64:8001::7", &data()),
+            Resolution::Drop(DropReason::NextHopNotBound)
+        );
+        assert_eq!(g.n.table.live().count(), 0, "no neighbour is looked for");
+    }
 }
 
 #[test]
