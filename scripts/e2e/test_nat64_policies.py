@@ -267,10 +267,13 @@ def deep(shared):
             netns.run("ip", "-n", ns, "address", "add", f"{address}/64", "dev", dev, "nodad")
         netns.run("ip", "-n", DEEP, "link", "set", "lo", "up")
         netns.run("ip", "-n", DEEP, "route", "add", "default", "via", DEEP_ROUTER)
+        # A router keeps the default route that it was advertised only if told to (2).
+        netns.sysctl(n.VM1, {"net.ipv6.conf.eth0.accept_ra": 2})
         netns.sysctl(n.VM1, {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0})
         yield DEEP
     finally:
         netns.sysctl(n.VM1, {"net.ipv6.conf.all.forwarding": 0, "net.ipv6.icmp.ratelimit": 1000})
+        netns.sysctl(n.VM1, {"net.ipv6.conf.eth0.accept_ra": 1})
         netns.run("ip", "-n", n.VM1, "link", "del", "deep0", check=False)
         netns.run("ip", "netns", "del", DEEP, check=False)
         tools.flush_route_caches()

@@ -56,6 +56,10 @@ POLLING = "causeway-core"
 @contextlib.contextmanager
 def link():
     """A server's namespace with `tenant0` (and `uplink0`, which leads nowhere), and perfdhcp's with `c0`."""
+    there = [ns for ns in (SERVER, CLIENT) if Path("/run/netns", ns).exists()]
+    if there:
+        # Somebody else's run, which is not to be disturbed; or the rest of one that was killed.
+        raise Failure(f"{', '.join(there)} exists: another run of this bench goes on (or: ip netns del {' '.join(there)})")
     try:
         for ns in (SERVER, CLIENT):
             netns.run("ip", "netns", "add", ns)
