@@ -144,6 +144,9 @@ listed! {
         VrrpNoAccept = "vrrp-no-accept",
         /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
         Dhcp6NoLink = "dhcp6-no-link",
+        /// DHCPv6: a relay that names a link which is not behind the network that it spoke on: the address is not
+        /// among that network's sources.
+        Dhcp6RelayElsewhere = "dhcp6-relay-elsewhere",
         /// DHCPv6: a UDP header that contradicts the packet, or a source port of zero.
         Dhcp6BadUdp = "dhcp6-bad-udp",
         /// DHCPv6: a wrong UDP checksum, or none (RFC 8200 8.1).

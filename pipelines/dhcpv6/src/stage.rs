@@ -93,11 +93,12 @@ impl Stage {
         if !relayed {
             self.check_client(&ip, meta.ingress)?;
         }
-        if !self.all.take(ctx.now) {
-            return Err(DropReason::Dhcp6RateLimited);
-        }
+        // The client's limit first: what it sends beyond that takes nothing from the others.
         if !relayed && !self.take_of(meta.src_mac, ctx.now) {
             return Err(DropReason::Dhcp6ClientLimited);
+        }
+        if !self.all.take(ctx.now) {
+            return Err(DropReason::Dhcp6RateLimited);
         }
         let received = message::parse(payload).map_err(message::MessageError::reason)?;
         // Where the worker is not told our DUID (the store made it), the engine looks.
@@ -114,6 +115,9 @@ impl Stage {
             worker: ctx.worker,
             received,
         };
+        if request.link_address().is_some_and(|link| !is_behind(ctx, meta.ingress, link)) {
+            return Err(DropReason::Dhcp6RelayElsewhere);
+        }
         if let Some(relay) = request.nearest() {
             let client = (relay.peer_address, relay.client_mac);
             if !self.take_of(client, ctx.now) {
@@ -176,6 +180,12 @@ impl Stage {
 fn buckets(config: &Config) -> (TokenBucket, Box<[TokenBucket]>) {
     let of = |(rate, burst): (u32, u32)| TokenBucket::new(rate, burst);
     (of(config.rate), vec![of(config.client_rate); BUCKETS].into_boxed_slice())
+}
+
+/// True if a relay on this network may speak for the link of this address: hosts behind it send from there
+/// (BCP 38). Otherwise anybody, from anywhere, could release or take what belongs to a host that it names.
+fn is_behind<S: FrameSource>(ctx: &Ctx<'_, S>, ingress: IfId, link: Ipv6Addr) -> bool {
+    ctx.interfaces.get(ingress).is_some_and(|i| i.sources6.iter().any(|p| p.contains(link)))
 }
 
 /// The source port and the payload of a UDP datagram that was checked.

@@ -102,8 +102,13 @@ impl Stage {
         let same = |a: &VirtualRouter, b: &VirtualRouter| {
             a.vrid == b.vrid && a.addresses.first() == b.addresses.first()
         };
-        let was: Vec<Option<usize>> =
-            config.routers.iter().map(|r| self.config.routers.iter().position(|old| same(old, r))).collect();
+        // Those of several networks may look alike there: the first is the first, and so on.
+        let mut left: Vec<(usize, &VirtualRouter)> = self.config.routers.iter().enumerate().collect();
+        let mut take = |r: &VirtualRouter| {
+            let at = left.iter().position(|(_, old)| same(old, r))?;
+            Some(left.remove(at).0)
+        };
+        let was: Vec<Option<usize>> = config.routers.iter().map(&mut take).collect();
         self.group = self.group.successor(&config, &was, self.tracking.penalty(), now);
         self.config = config;
         self.shared.set_lasts(interval(self.config.interval_cs) * 3);

@@ -187,7 +187,7 @@ fn limits_hold_for_each_client_and_for_all_and_the_ring() {
     let mut lab = Lab::new(limited);
     let relay = |lab: &mut Lab, peer| {
         while lab.ring.pop().is_some() {}
-        lab.receive("uplink0", host(77).mac, &by_relay(peer))
+        lab.receive("tenant0", host(77).mac, &by_relay(peer))
     };
     let verdicts: Vec<Verdict> = (0..4).map(|_| relay(&mut lab, "fe80::9")).collect();
     assert_eq!(verdicts[3], limit);
@@ -217,7 +217,7 @@ fn rfc9915_19_3_a_relay_is_answered_by_route_at_its_port() {
     let inner = host(9).message(M::Request, &[ia_na(1, &[])]);
     let forward = relayed(0, "2001:db8:64::", "fe80::9", &[raw(18, b"eth1")], &inner);
     let packet = ip6("2001:db8:6::77", "ff05::1:3").udp(547, 547, &forward);
-    assert_eq!(lab.receive("uplink0", host(77).mac, &packet), Verdict::Consume);
+    assert_eq!(lab.receive("tenant0", host(77).mac, &packet), Verdict::Consume);
     lab.serve();
     lab.rig.assert_counted(&[("dhcp6-asked", 1), ("dhcp6-answered", 1), ("dhcp6-leased", 1)]);
     let sent = lab.rig.sent();
@@ -273,4 +273,46 @@ fn no_frame_and_no_route_are_counted() {
     lab.stage.answer(&mut lab.rig.ctx(), Box::new(lost));
     lab.rig.assert_counted(&[("drop.no-route", 1)]);
     assert_eq!(lab.rig.take_events(), []);
+}
+
+#[test]
+fn a_relay_speaks_for_links_that_are_behind_its_network_only() {
+    let h = host(1);
+    let release = h.message(M::Release, &[ia_na(1, &["2001:db8:64::101"])]);
+    // RFC 6939: whoever says so would be that host; and the answer is not needed to do harm.
+    let claims = [raw(79, &[&[0, 1][..], &h.mac.0].concat())];
+    let forward = |link: &str| relayed(0, link, "fe80::9", &claims, &release);
+    let mut lab = Lab::new(config());
+    lab.server.lease(&h);
+    let elsewhere = Verdict::Drop(DropReason::Dhcp6RelayElsewhere);
+    for (interface, source) in [("uplink0", "2001:db8:6::666"), ("tenant1", "2001:db8:65::666")] {
+        for to in ["2001:db8:64::1", "ff05::1:3"] {
+            let packet = ip6(source, to).udp(547, 547, &forward("2001:db8:64::"));
+            assert_eq!(lab.receive(interface, host(66).mac, &packet), elsewhere, "{interface} {to}");
+        }
+    }
+    assert!(lab.ring.is_empty());
+    // The address of the relay that is closest to the client counts.
+    let nested = relayed(1, "2001:db8:65::1", "2001:db8:65::2", &[], &forward("2001:db8:64::"));
+    let packet = ip6("2001:db8:65::666", "ff05::1:3").udp(547, 547, &nested);
+    assert_eq!(lab.receive("tenant1", host(66).mac, &packet), elsewhere);
+    lab.rig.assert_counted(&[]);
+    let packet = ip6("2001:db8:64::77", "ff05::1:3").udp(547, 547, &forward("2001:db8:64::"));
+    assert_eq!(lab.receive("tenant0", host(77).mac, &packet), Verdict::Consume);
+    lab.rig.assert_counted(&[("dhcp6-asked", 1)]);
+}
+
+#[test]
+fn a_client_beyond_its_limit_takes_nothing_of_what_is_for_all() {
+    let mut limited = config();
+    limited.client_rate = (1, 2);
+    limited.rate = (1, 4);
+    let mut lab = Lab::new(limited);
+    let solicit = |h: &Host| packet_of(h, M::Solicit, &[ia_na(1, &[])]);
+    for _ in 0..50 {
+        let _ = lab.receive("tenant0", host(9).mac, &solicit(&host(9)));
+    }
+    for n in 1..=2 {
+        assert_eq!(lab.receive("tenant0", host(n).mac, &solicit(&host(n))), Verdict::Consume, "host {n}");
+    }
 }

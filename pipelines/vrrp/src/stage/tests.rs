@@ -528,6 +528,26 @@ fn another_configuration_is_adopted_without_a_gap() {
 }
 
 #[test]
+fn virtual_routers_that_look_alike_on_several_networks_keep_their_own_timers() {
+    // As gateways of many networks are: one VRID and fe80::1 everywhere.
+    let mut alike = config();
+    alike.routers =
+        vec![alike.routers[0].clone(), VirtualRouter { interface: IfId(2), ..alike.routers[0].clone() }];
+    let mut b = Bench::new(alike.clone());
+    assert_eq!(b.poll(), None);
+    // The active router is heard on the second network alone; that keeps us backup.
+    for _ in 0..10 {
+        b.rig.advance(Duration::from_millis(100));
+        assert_eq!(b.receive("tenant1", &peer(200).packet()), Verdict::Consume);
+        assert_eq!(b.poll(), None);
+    }
+    b.stage.set_config(Arc::new(Config { preempt_delay: Duration::from_secs(1), ..alike }), b.rig.now);
+    assert_eq!(b.poll(), None, "the active router has just been heard");
+    let (after, transition) = b.until_transition(1000).expect("nobody is heard");
+    assert_eq!((after, transition), (361, Transition::Active));
+}
+
+#[test]
 fn no_frame_is_counted_and_a_full_outbox_is_waited_for() {
     let mut b = Bench::active();
     b.rig.source = causeway_core::HeapSource::new(1);
