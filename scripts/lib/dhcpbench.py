@@ -263,11 +263,9 @@ def causeway_tells():
     return told | {"commits": disk["commits"], "commits_ms": disk["all_commits_us"] // 1000}
 
 
-def told(server, before):
-    """What grew, in words, for a run that was not clean."""
-    after = server.tell()
-    grew = {k: v - before.get(k, 0) for k, v in after.items() if v != before.get(k, 0)}
-    return f", of it: {grew}" if grew else ""
+def grown(server, before):
+    """What grew, of what a server tells of itself."""
+    return {k: v - before.get(k, 0) for k, v in server.tell().items() if v != before.get(k, 0)}
 
 
 @contextlib.contextmanager
@@ -361,12 +359,16 @@ def limit(row, polling):
         return "nothing: the highest rate that is tried"
     if row["no_room_at_perfdhcp"] + row["no_room_in_kernel"] >= row["begun"] - row["ended"] > 0:
         return "perfdhcp and the veth link: answers were sent and found no room on their way to it or at its socket"
+    full = row["spare"] < SPARE
+    used = f"server {row['server_cpu']}, perfdhcp {row['perfdhcp_cpu']}, others {row['others_cpu']} of {os.cpu_count()} cores"
+    if row["refused"] >= 0.9 * (row["begun"] - row["ended"]) > 0:
+        why = f"the server: it refused {row['refused']} messages, and spent {row['committing']} of the time in commits"
+        return f"{why}, while no processor time was left over ({used})" if full else why
     short = row["begun"] < 0.95 * row["asked"] * SECONDS
     if share(row["perfdhcp_thread"]) >= BUSY and short:
         return "perfdhcp: it did not begin as many as it was asked for, with a thread of its busy all the time"
-    if row["spare"] < SPARE:
-        used = f"server {row['server_cpu']}, perfdhcp {row['perfdhcp_cpu']}, others {row['others_cpu']}"
-        return f"the machine: no processor time was left over ({used} cores)"
+    if full:
+        return f"the machine: no processor time was left over ({used})"
     if share(row["perfdhcp_thread"]) >= BUSY:
         return "perfdhcp: a thread of its was busy all the time"
     if share(row["server_thread"]) >= BUSY and not row["server_thread"].startswith(polling or "\0"):
@@ -383,8 +385,11 @@ def search(server, out):
     def one():
         before = server.tell()
         row, threads = perfdhcp(server, rate)
+        grew = grown(server, before)
+        row["refused"] = sum(v for k, v in grew.items() if k.startswith("drop.dhcp6-"))
+        row["committing"] = round(grew.get("commits_ms", 0) / 1000 / SECONDS, 2)
         good = clean(row)
-        why = "" if good else told(server, before)
+        why = f", of it: {grew}" if grew and not good else ""
         print(f"   {rate}/s: {'clean' if good else 'NOT clean'} {row}{why}", file=out, flush=True)
         return row, threads, good
 

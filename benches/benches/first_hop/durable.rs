@@ -3,7 +3,7 @@
 //!
 //! Clients that are new each send a Solicit and, when its Advertise is back, a Request. Their messages are
 //! octets that are parsed as a worker parses them, and go through the rings that workers use. `disk` is the share of
-//! the time that commits took; `fsync_ms` is what a small write and `fdatasync` take in the same
+//! the time that commits took, waiting included; `fsync_ms` is what a small write and `fdatasync` take in the same
 //! folder, which no commit can beat.
 //!
 //! Memory is that of leases in SQLite's cache, in the engine, and in the workers' table of leased sources.
@@ -75,6 +75,13 @@ fn fsync_ms(folder: &Path) -> f64 {
     all.sort_by(f64::total_cmp);
     let _ = std::fs::remove_file(&path);
     all[all.len() / 2]
+}
+
+/// Octets that this process has had written to disk.
+fn written() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("write_bytes: "));
+    line.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Seconds of processor time that the lease thread has used.
@@ -204,9 +211,9 @@ pub(crate) fn measure(leases: u32) {
 
     for most in UNDER_WAY {
         let was = running.control().status();
-        let cpu = lease_thread_s();
+        let (cpu, octets) = (lease_thread_s(), written());
         let took = worker.exchanges(exchanges, most);
-        let cpu = lease_thread_s() - cpu;
+        let (cpu, octets) = (lease_thread_s() - cpu, written() - octets);
         let is = running.control().status();
         // The kernel counts in hundredths of a second.
         let per_cpu = if cpu < 0.5 { "-".to_owned() } else { format!("{:.0}", f64::from(exchanges) / cpu) };
@@ -216,12 +223,13 @@ pub(crate) fn measure(leases: u32) {
         println!(
             "RESULT first_hop durable leases={leases} under_way={most} exchanges={exchanges} \
              exchanges_per_second={:.0} groups={groups} requests_per_group={:.1} commits={commits} commit_ms={:.2} \
-             longest_commit_ms={:.2} disk={:.2} lease_thread_cpu={:.2} exchanges_per_cpu_second={} fsync_ms={fsync:.2} filesystem={}",
+             longest_commit_ms={:.2} disk={:.2} kib_written_a_lease={:.1} lease_thread_cpu={:.2} exchanges_per_cpu_second={} fsync_ms={fsync:.2} filesystem={}",
             f64::from(exchanges) / took,
             2.0 * f64::from(exchanges) / groups.max(1) as f64,
             commit_us as f64 / commits.max(1) as f64 / 1000.0,
             is.disk.longest_commit_us as f64 / 1000.0,
             commit_us as f64 / took / 1e6,
+            octets as f64 / 1024.0 / f64::from(exchanges),
             cpu / took,
             per_cpu,
             filesystem(&folder.0),
