@@ -8,11 +8,12 @@ pub use views::View;
 
 use crate::config::{self, Config, Inbound, Prefix};
 use crate::control::track::{NextHop, Tracking};
-use causeway_core::classify::Classifier;
+use causeway_core::classify::{Classifier, MACS_PER_PORT};
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::route::{Route4, Route6, RouteError, Target};
 use causeway_core::{IfId, Instant, Interface, Interfaces, Prefix4, Prefix6, Role, Routes, Validation};
 use causeway_wire::{MacAddr, l4};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,17 @@ pub enum PlanError {
         /// The port's MTU.
         port_mtu: u16,
     },
+    /// The virtual routers on a port have more link-layer addresses than it takes frames for.
+    #[error(
+        "port `{port}`: {macs} link-layer addresses, its own and those of virtual routers; {MACS_PER_PORT} are \
+         taken at most: virtual routers of different networks may have one `vrid`"
+    )]
+    Macs {
+        /// The port.
+        port: String,
+        /// How many there would be.
+        macs: usize,
+    },
     /// The routes contradict each other.
     #[error(transparent)]
     Routes(#[from] RouteError),
@@ -149,6 +161,7 @@ impl Plan {
                 (view(config, ports, active, &addresses)?, Some(standby))
             }
         };
+        check_macs(&active.interfaces, ports)?;
         let tracking = tracking(config, &active.interfaces);
         let advertised = first_hop::ra_of(config);
         let ra = match before {
@@ -201,6 +214,21 @@ impl Plan {
     pub fn icmp_errors(&self) -> IcmpErrors {
         IcmpErrors::new(self.icmp.0, self.icmp.1)
     }
+}
+
+/// A port takes frames for so many link-layer addresses and no more; what is beyond would be lost silently.
+fn check_macs(interfaces: &Interfaces, ports: &[PortFacts]) -> Result<(), PlanError> {
+    for (number, port) in (0u16..).zip(ports) {
+        let on_port = interfaces.iter().map(|(_, i)| i).filter(|i| i.port == number);
+        let macs: HashSet<_> = on_port
+            .flat_map(|i| [Some(i.mac), i.mac4, i.real.as_ref().map(|real| real.mac)])
+            .flatten()
+            .collect();
+        if macs.len() > MACS_PER_PORT {
+            return Err(PlanError::Macs { port: port.name.clone(), macs: macs.len() });
+        }
+    }
+    Ok(())
 }
 
 /// All that depends on which addresses are ours; `addresses` are those that NAT64 translates.

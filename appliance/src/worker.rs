@@ -390,7 +390,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
                 .ok()?,
             forward: Forward::new(Arc::clone(&view.forward)),
             nat64: nat64(&plan, &mailbox.log),
-            sources: SourceGuard::new(&view.interfaces, Arc::clone(&shared.bindings)),
+            sources: SourceGuard::new(&plan.active.interfaces, Arc::clone(&shared.bindings)),
             first_hop: FirstHop::new(&plan, &shared, id),
             errors: plan.icmp_errors(),
             source,

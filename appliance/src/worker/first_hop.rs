@@ -250,7 +250,10 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
         for _ in 0..ANSWERS_PER_POLL {
             let Some(answer) = self.mailbox.dhcp_answers.pop() else { break };
-            let Some(stage) = &mut self.stages.first_hop.dhcpv6 else { continue };
+            let Some(stage) = &mut self.stages.first_hop.dhcpv6 else {
+                self.counters.drop(DropReason::Dhcp6NoLink);
+                continue;
+            };
             if *self.active {
                 stage.answer(&mut ctx!(self), answer);
             } else {
@@ -291,9 +294,15 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             Some(leaving) => leaving,
             None => {
                 vrrp.shutdown(&mut ctx!(self));
-                self.flush_all();
                 // Packets go on coming here until somebody else has the addresses.
                 self.shared.vrrp.publish_active(*self.active);
+                // Each round fills the outbox, until all of them have said it.
+                while !self.stages.outbox.is_empty() {
+                    self.flush_all();
+                    if let Some(vrrp) = &mut self.stages.first_hop.vrrp {
+                        vrrp.advertise(&mut ctx!(self));
+                    }
+                }
                 Leaving { since: self.now, heard }
             }
         };

@@ -111,6 +111,11 @@ impl<F: Frame> Neighbors<F> {
         }
         let state = State::learned(mac, ctx.now, &timing);
         let Some(slot) = self.table.insert(key, hash, id, state, ctx.now) else { return false };
+        if self.keeping.has(&key) {
+            // It spoke before it was looked for again: it is verified at once, as any that is kept.
+            self.table.set_kept(slot, true);
+            self.table.arm(slot, ctx.now);
+        }
         let published = self.publish(slot, None);
         if !published {
             self.forget(ctx.counters, slot);

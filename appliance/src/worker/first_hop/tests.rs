@@ -2,7 +2,8 @@
 //! in which order when that changes.
 
 use super::super::tests::{Lab, ROUTER, TENANT, UPLINK, VM1};
-use crate::plan::PortFacts;
+use crate::config::Config;
+use crate::plan::{Plan, PortFacts};
 use crate::worker::Worker;
 use causeway_testkit::{arp_request, check_packet, eth, ip6};
 use causeway_wire::MacAddr;
@@ -372,4 +373,80 @@ fn a_solicitation_is_answered_in_the_poll_that_brought_it_behind_a_full_burst() 
 #[test]
 fn the_time_of_a_leaving_gateway_is_bounded_by_the_bring_ups() {
     assert!(super::LEAVE_AT_MOST + Duration::from_millis(100) < causeway_hwprofiles::bringup::LEAVE_WITHIN);
+}
+
+#[test]
+fn a_claim_of_a_virtual_address_is_heard_where_sources_are_leased() {
+    let text = text(3, 100).replace(
+        "on-link = [\"2001:db8:64::/64\"]",
+        "on-link = [\"2001:db8:64::/64\"]\nsource-validation = \"leased\"\n[network.dhcpv6]\n\
+         pools = [\"2001:db8:64::1000-2001:db8:64::10ff\"]",
+    );
+    let port = |name: &str, at| PortFacts { name: name.to_owned(), mac: mac(3, at), mtu: 1500 };
+    let lab = Lab::with_ports(1, &text, &[port("tenant0", 1), port("uplink0", 2)]);
+    let mut labs = [lab];
+    run(&mut labs, 1_000);
+    let [mut lab] = labs;
+    assert!(is_active(&lab));
+    // RFC 4862 5.4.4, RFC 9568 8.2.1: nobody else has the virtual router's address, and nobody leased it.
+    let claim = ip6("2001:db8:64::1", "ff02::1").na("2001:db8:64::1", false, false, true, Some(VM1));
+    lab.mark();
+    lab.send(0, TENANT, &eth(ALL_NODES, VM1).carry(&claim));
+    assert!(lab.moved().contains(&("address-conflicts".to_owned(), 1)), "{:?}", lab.moved());
+}
+
+#[test]
+fn all_of_many_virtual_routers_say_that_they_stop() {
+    const NETWORKS: usize = 70;
+    let mut text = text(3, 100);
+    for n in 1..=NETWORKS {
+        text += &format!(
+            "[[network]]\nname = \"v{n}\"\nport = \"tenant0\"\nvlan = {n}\nrole = \"tenant\"\n\
+             on-link = [\"2001:db8:1:{n:x}::/64\"]\n\
+             [[vrrp.router]]\nnetwork = \"v{n}\"\nvrid = 64\naddresses = [\"fe80::1\"]\n"
+        );
+    }
+    let port = |name: &str, at| PortFacts { name: name.to_owned(), mac: mac(3, at), mtu: 1500 };
+    let mut labs = [Lab::with_ports(1, &text, &[port("tenant0", 1), port("uplink0", 2)])];
+    run(&mut labs, 1_000);
+    assert!(is_active(&labs[0]));
+    let _ = labs[0].workers[0].may_stop();
+    let said = |lab: &Lab, port: usize| {
+        let frames = std::mem::take(&mut lab.wires.borrow_mut().tx[port]);
+        // With or without a VLAN tag.
+        let vrrp = |f: &&Vec<u8>| f[..6] == VRRP6.0 || f[..6] == VRRP4.0;
+        let priority = |f: &Vec<u8>| match (f[12..14] == [0x81, 0], f[..6] == VRRP6.0) {
+            (true, _) => f[14 + 4 + 42],
+            (false, true) => f[14 + 42],
+            (false, false) => f[14 + 22],
+        };
+        frames.iter().filter(vrrp).map(priority).collect::<Vec<u8>>()
+    };
+    let (tenant, uplink) = (said(&labs[0], TENANT), said(&labs[0], UPLINK));
+    assert_eq!((tenant.len(), uplink.len()), (NETWORKS + 1, 2));
+    assert!(tenant.iter().chain(&uplink).all(|priority| *priority == 0));
+}
+
+#[test]
+fn no_more_virtual_link_layer_addresses_than_a_port_takes() {
+    let ports = [("tenant0", 1), ("uplink0", 2)].map(|(name, at)| PortFacts {
+        name: name.to_owned(),
+        mac: mac(3, at),
+        mtu: 1500,
+    });
+    let build = |networks: u16| {
+        let mut text = text(3, 100);
+        for n in 1..=networks {
+            text += &format!(
+                "[[network]]\nname = \"v{n}\"\nport = \"tenant0\"\nvlan = {n}\nrole = \"tenant\"\n\
+                 on-link = [\"2001:db8:1:{n:x}::/64\"]\n\
+                 [[vrrp.router]]\nnetwork = \"v{n}\"\nvrid = {n}\naddresses = [\"fe80::1\"]\n"
+            );
+        }
+        Plan::build(&Config::parse("lab.toml", &text).unwrap(), &ports, None).map(|_| ())
+    };
+    // The port's own and that of VRID 64 are there as well.
+    build(30).unwrap();
+    let why = build(31).expect_err("one is too many").to_string();
+    assert!(why.contains("`tenant0`: 33 link-layer addresses"), "{why}");
 }

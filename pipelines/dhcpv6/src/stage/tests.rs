@@ -292,6 +292,14 @@ fn a_relay_speaks_for_links_that_are_behind_its_network_only() {
         }
     }
     assert!(lab.ring.is_empty());
+    // And what comes from the Internet takes nothing of what is for all.
+    let mut flooded = Lab::new(Config { rate: (1, 1), ..config() });
+    let packet = ip6("2001:db8:6::666", "2001:db8:64::1").udp(547, 547, &forward("2001:db8:64::"));
+    for _ in 0..10 {
+        assert_eq!(flooded.receive("uplink0", host(66).mac, &packet), elsewhere);
+    }
+    let solicit = packet_of(&host(9), M::Solicit, &[ia_na(1, &[])]);
+    assert_eq!(flooded.receive("tenant0", host(9).mac, &solicit), Verdict::Consume);
     // The address of the relay that is closest to the client counts.
     let nested = relayed(1, "2001:db8:65::1", "2001:db8:65::2", &[], &forward("2001:db8:64::"));
     let packet = ip6("2001:db8:65::666", "ff05::1:3").udp(547, 547, &nested);

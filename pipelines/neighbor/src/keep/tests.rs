@@ -120,6 +120,29 @@ fn an_ipv4_next_hop_is_kept_as_well_and_one_that_was_heard_is_verified_at_once()
 }
 
 #[test]
+fn a_kept_next_hop_that_comes_back_and_speaks_first_is_kept_on() {
+    let mut g = Gate::new(Config::default());
+    g.n.keep(vec![hop(ROUTER)]);
+    // Nobody answers; between two attempts it is not in the table.
+    let mut waited = 0;
+    while waited < 10 || g.n.table.live().count() > 0 {
+        g.pass(Duration::from_millis(10));
+        waited += 1;
+        assert!(waited < 10_000);
+    }
+    assert_eq!(reachable(&g, ROUTER), Some(false));
+    // It is back, and its question comes before ours.
+    let ns = ip6(ROUTER, "ff02::1:ff00:2").ns(OURS, Some(mac(9)));
+    let _ = g.local("uplink0", &ns);
+    pass(&mut g, 10, true);
+    assert_eq!(reachable(&g, ROUTER), Some(true));
+    g.n.table.check();
+    // And it is missed when it goes again.
+    pass(&mut g, 60, false);
+    assert_eq!(reachable(&g, ROUTER), Some(false));
+}
+
+#[test]
 fn no_scan_takes_the_room_or_the_rate_of_a_kept_next_hop() {
     let config = Config {
         incomplete_per_interface: 8,
