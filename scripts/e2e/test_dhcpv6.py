@@ -23,7 +23,7 @@ from scapy.layers.l2 import Ether
 
 PXE, CLONED = "02:00:00:00:02:f1", "02:00:00:00:02:f2"
 RESERVED = f.RESERVED + f.reservation(PXE, "2001:db8:64::1f1") + f.reservation(CLONED, "2001:db8:64::1f2")
-NETWORK = 'ntp = ["2001:db8:64::123"]\ncaptive-portal = "https://portal.example/api"'
+NETWORK = 'dhcpv6-relays = true\nntp = ["2001:db8:64::123"]\ncaptive-portal = "https://portal.example/api"'
 DNS = (
     f.DNS
     + """

@@ -424,6 +424,7 @@ fn network(source: &Source<'_>, n: &NetworkDraft) -> Option<Checked> {
                 (Some(validation), Role::Tenant) => validation.value,
                 (None, Role::Tenant) => SourceValidation::Prefix,
             },
+            dhcpv6_relays: role == Role::Tenant && n.dhcpv6_relays.as_ref().is_some_and(|r| r.value),
             captive_portal: n.captive_portal.as_ref().map(|uri| uri.value.clone()),
             ntp: n.ntp.iter().map(|item| item.value).collect(),
             ra: n.ra.as_ref().map(|ra| ra.build(&on_link6)),

@@ -203,6 +203,8 @@ pub struct Network {
     /// The captive portal's API (RFC 8910).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub captive_portal: Option<PortalUri>,
+    /// Relays on it are believed what they say of clients (RFC 9915 22); false by default, and on an uplink.
+    pub dhcpv6_relays: bool,
     /// NTP servers that DHCPv6 tells (RFC 5908).
     pub ntp: Vec<Host6>,
     /// Router advertisements; nothing on an uplink.

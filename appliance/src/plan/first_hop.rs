@@ -135,6 +135,7 @@ pub fn dhcpv6_of(config: &Config, kept: &[u8]) -> Option<causeway_dhcpv6::Config
         capacity: server.capacity.get(),
         hold: server.hold.duration(),
         decline_hold: server.decline_hold.duration(),
+        relays: numbered(config).filter(|(_, n)| n.dhcpv6_relays).map(|(id, _)| id).collect(),
         client_rate: (server.client_rate.get(), server.client_burst.get()),
         rate: (server.rate.get(), server.burst.get()),
     })

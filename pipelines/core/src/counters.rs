@@ -144,6 +144,8 @@ listed! {
         VrrpNoAccept = "vrrp-no-accept",
         /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
         Dhcp6NoLink = "dhcp6-no-link",
+        /// DHCPv6: a message of a relay on a network whose relays are not believed.
+        Dhcp6RelayUntrusted = "dhcp6-relay-untrusted",
         /// DHCPv6: a relay that names a link which is not behind the network that it spoke on: the address is not
         /// among that network's sources.
         Dhcp6RelayElsewhere = "dhcp6-relay-elsewhere",

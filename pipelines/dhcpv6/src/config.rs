@@ -104,6 +104,9 @@ pub struct Config {
     pub preference: u8,
     /// The links.
     pub links: Vec<Link>,
+    /// Interfaces whose relays are believed (RFC 9915 22: what a relay says of a client is taken for true, so a host
+    /// must not be able to pose as one).
+    pub relays: Vec<IfId>,
     /// Leases of one identity and kind, at most (1 to 64). The bound on what one client can take.
     pub per_client: u16,
     /// Leases altogether, at most.

@@ -92,9 +92,9 @@ impl Stage {
         let relayed = message::is_relayed(payload);
         if !relayed {
             self.check_client(&ip, meta.ingress)?;
-        } else if ctx.interfaces.get(meta.ingress).is_none_or(|i| i.sources6.is_empty()) {
-            // An uplink: what comes from the Internet takes nothing of what is for hosts and relays.
-            return Err(DropReason::Dhcp6RelayElsewhere);
+        } else if !self.config.relays.contains(&meta.ingress) {
+            // Who poses as a relay could be any client: it is to be one only where the configuration says so.
+            return Err(DropReason::Dhcp6RelayUntrusted);
         }
         // The client's limit first: what it sends beyond that takes nothing from the others.
         if !relayed && !self.take_of(meta.src_mac, ctx.now) {

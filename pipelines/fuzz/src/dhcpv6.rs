@@ -73,6 +73,7 @@ fn config() -> Config {
         capacity: 50,
         hold: Duration::from_secs(600),
         decline_hold: Duration::from_secs(3000),
+        relays: vec![causeway_core::IfId(0), causeway_core::IfId(1), causeway_core::IfId(2)],
         client_rate: (1, 1),
         rate: (1, 1),
     }

@@ -34,6 +34,9 @@ pub(super) fn network(t: &mut Table, n: &Network, c: &Config) {
         SourceValidation::Leased => "addresses leased, delegated or reserved to the sender",
     };
     t.pair("  sources checked", format!("{}: {validation}", n.source_validation));
+    if n.dhcpv6_relays {
+        t.pair("  DHCPv6 relays", "believed");
+    }
     if let Some(uri) = &n.captive_portal {
         t.pair("  captive portal", uri);
     }

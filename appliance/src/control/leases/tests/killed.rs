@@ -49,6 +49,7 @@ fn server(duid: &[u8]) -> Config {
         capacity: 100_000,
         hold: Span::from_secs(3600),
         decline_hold: Span::from_secs(86_400),
+        relays: vec![causeway_core::IfId(0), causeway_core::IfId(1), causeway_core::IfId(2)],
         client_rate: (1000, 1000),
         rate: (1_000_000, 1_000_000),
     }
