@@ -109,7 +109,7 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
 }
 
 /// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
-const RESTART: [&str; 15] = [
+const RESTART: [&str; 19] = [
     "gateway",
     "capacity",
     "port",
@@ -121,9 +121,13 @@ const RESTART: [&str; 15] = [
     "nat64.subscribers.capacity",
     "dhcpv6.leases",
     "dhcpv6.capacity",
+    "dhcpv6.duid",
+    "dhcpv6.history",
     "dhcpv6.peer.listen",
     "dhcpv6.peer.connect",
     "dhcpv6.peer.secret-file",
+    "dhcpv6.peer.ack-timeout",
+    "dhcpv6.peer.alone-after",
     "resolved",
 ];
 

@@ -54,6 +54,8 @@ pub struct LeasedSources {
     bindings: Arc<Bindings>,
     /// Links as [`Bindings`] names them, by the name of the network.
     links: RwLock<HashMap<Box<str>, u32>>,
+    /// Where they were when leases were told, if they have moved since.
+    before: RwLock<Option<HashMap<Box<str>, u32>>>,
     full: AtomicU64,
 }
 
@@ -61,13 +63,17 @@ impl LeasedSources {
     /// Fills `bindings`, for networks with these names.
     #[must_use]
     pub fn new(bindings: Arc<Bindings>, links: HashMap<Box<str>, u32>) -> Self {
-        Self { bindings, links: RwLock::new(links), full: AtomicU64::new(0) }
+        Self { bindings, links: RwLock::new(links), before: RwLock::default(), full: AtomicU64::new(0) }
     }
 
-    /// Other networks, or the same under other names. Leases that are there already stay where they are until
-    /// they change.
+    /// Other networks, or the same in other places. Leases that are there already follow when the lease thread
+    /// takes over its configuration next.
     pub fn set_links(&self, links: HashMap<Box<str>, u32>) {
-        *self.links.write().unwrap_or_else(PoisonError::into_inner) = links;
+        let mut now = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if *now != links {
+            let old = std::mem::replace(&mut *now, links);
+            self.before.write().unwrap_or_else(PoisonError::into_inner).get_or_insert(old);
+        }
     }
 
     /// Leases that found no room: their hosts are kept from sending where that is asked for.
@@ -78,8 +84,12 @@ impl LeasedSources {
 
     fn place(&self, lease: &Lease) -> Option<(u32, Prefix6)> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        Some((*links.get(&lease.link)?, Prefix6::containing(lease.address, lease.length)?))
+        place_in(&links, lease)
     }
+}
+
+fn place_in(links: &HashMap<Box<str>, u32>, lease: &Lease) -> Option<(u32, Prefix6)> {
+    Some((*links.get(&lease.link)?, Prefix6::containing(lease.address, lease.length)?))
 }
 
 impl LeaseSink for Arc<LeasedSources> {
@@ -95,5 +105,22 @@ impl LeaseSink for Arc<LeasedSources> {
         if let Some((link, prefix)) = self.place(lease) {
             let _ = self.bindings.remove(link, prefix);
         }
+    }
+
+    fn have_moved(&self) -> bool {
+        self.before.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn set_anew(&self, lease: &Lease) {
+        let before = self.before.read().unwrap_or_else(PoisonError::into_inner);
+        let was = before.as_ref().and_then(|links| place_in(links, lease));
+        if let Some((link, prefix)) = was.filter(|was| self.place(lease) != Some(*was)) {
+            let _ = self.bindings.remove(link, prefix);
+        }
+        self.set(lease);
+    }
+
+    fn settled(&self) {
+        *self.before.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -111,6 +111,16 @@ pub trait LeaseSink: Send {
     fn set(&self, lease: &Lease);
     /// It is not any more.
     fn remove(&self, lease: &Lease);
+    /// True if links have other places than leases were told for: all have to be told anew.
+    fn have_moved(&self) -> bool {
+        false
+    }
+    /// The lease is in use, on a link that may have moved.
+    fn set_anew(&self, lease: &Lease) {
+        self.set(lease);
+    }
+    /// All leases were told anew.
+    fn settled(&self) {}
 }
 
 /// For gateways on which nothing is validated by leases.

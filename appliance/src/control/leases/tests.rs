@@ -7,6 +7,7 @@ mod pairs;
 use super::testing::{Toy, ToyAnswer, ToyConfig, ToyRequest, Want, address, mac};
 use super::*;
 use causeway_dhcpv6::{Kind, LeaseEvent, State};
+use causeway_flowtable::Bindings;
 use causeway_wire::MacAddr;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
@@ -215,6 +216,7 @@ fn the_administrator_withdraws_and_asks_who_had_an_address() {
     assert_eq!(control.release(a, Some(Kind::Prefix)), Err(ReleaseError::NoLease(a)));
     let released = control.release(a, None).unwrap();
     assert_eq!((released[0].state, released[0].valid_until), (State::Free, clock.now()));
+    assert_eq!(released[0].preferred_until, 0, "it did not run out: it does not have to rest");
     assert!(g.bound.0.lock().unwrap().is_empty());
     assert_eq!(control.release(a, None), Err(ReleaseError::NoLease(a)), "once");
     clock.pass(HOLD);
@@ -241,4 +243,38 @@ fn a_clock_that_goes_back_takes_no_time_from_anybody() {
     clock.0.fetch_sub(50, Ordering::Relaxed);
     assert_eq!(g.exchange(1, Want::Address).unwrap().1, until);
     assert_eq!(g.exchange(2, Want::Address), None);
+}
+
+#[test]
+fn leases_follow_a_network_that_a_reload_moves_to_another_vlan() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::new();
+    let bindings = Arc::new(Bindings::new(16, [1, 2]).unwrap());
+    let links = |vlan: u32| HashMap::from([(Box::from("tenant"), vlan)]);
+    let sources = Arc::new(LeasedSources::new(Arc::clone(&bindings), links(10)));
+    let (requests, answers) = (Arc::new(ArrayQueue::new(4)), Arc::new(ArrayQueue::new(4)));
+    let time = clock.clone();
+    let spec = Spec::<Toy> {
+        server: server(4),
+        rings: vec![Rings { requests: Arc::clone(&requests), answers: Arc::clone(&answers) }],
+        bindings: Box::new(Arc::clone(&sources)),
+        active: Box::new(|| true),
+        clock: Box::new(move || time.now()),
+    };
+    let leases = open(config(&dir.path().join("l.db"), None)).unwrap().start(spec).unwrap();
+    for number in [1, 2] {
+        let client = u8::try_from(number).unwrap();
+        let request = ToyRequest { client, want: Want::Address, worker: 0, number };
+        requests.push(Box::new(request)).unwrap();
+        until("an answer", || answers.pop().is_some());
+    }
+    let who = |vlan| [0, 1].map(|n| bindings.lookup(vlan, address(n)));
+    assert_eq!((who(10), who(20)), ([Some(mac(1)), Some(mac(2))], [None; 2]));
+    sources.set_links(links(20));
+    leases.control().reconfigure(server(4)).unwrap();
+    assert_eq!((who(10), who(20)), ([None; 2], [Some(mac(1)), Some(mac(2))]));
+    // A network that is no more leaves nothing behind.
+    sources.set_links(HashMap::new());
+    leases.control().reconfigure(server(4)).unwrap();
+    assert!(bindings.is_empty());
 }

@@ -81,10 +81,15 @@ impl Places {
         reservation.prefixes.iter().for_each(|p| self.prefixes.insert(*p, number));
     }
 
-    /// The link that a request comes from (RFC 9915 13, RFC 6221 5.1).
+    /// The link that a request comes from (RFC 9915 13, RFC 6221 5.1). Anybody may say that it is a relay: it
+    /// does not speak for a network of the gateway that it is not on.
     pub(super) fn link_of(&self, request: &Request) -> Option<usize> {
+        let may_name = |link: &usize| self.link(*link).interface.is_none_or(|own| own == request.interface);
         match request.link_address() {
-            Some(a) => self.by_prefix.iter().find(|(p, _)| p.contains(a)).map(|(_, link)| *link),
+            Some(a) => {
+                let named = self.by_prefix.iter().find(|(p, _)| p.contains(a)).map(|(_, link)| *link);
+                named.filter(may_name)
+            }
             None => self.by_interface.get(&request.interface).copied(),
         }
     }

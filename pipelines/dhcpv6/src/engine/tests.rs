@@ -690,6 +690,34 @@ fn rfc6221_5_1_a_lightweight_relay_leaves_the_link_to_the_interface() {
     assert_eq!(answer.given, None);
 }
 
+// RFC 9915 22: who claims to be a relay does not speak for a network that it is not on.
+#[test]
+fn rfc9915_13_a_relay_names_its_own_network_or_one_behind_relays_only() {
+    let mut c = behind_relays();
+    c.links.push(Link {
+        name: "tenant1".into(),
+        interface: Some(IfId(1)),
+        prefixes: vec![p("2001:db8:65::/64")],
+        pools: vec![Pool { first: a("2001:db8:65::1000"), last: a("2001:db8:65::100f") }],
+        delegations: Vec::new(),
+        reservations: Vec::new(),
+        excluded: Vec::new(),
+        ..link()
+    });
+    let mut s = Server::new(c);
+    let inner = host(9).message(M::Request, &[ia_na(1, &[])]);
+    let mut ask = |interface: u16, link: &str| {
+        let mut r = request(mac(77), &relayed(0, link, "fe80::9", &[], &inner));
+        r.interface = IfId(interface);
+        let outcome = s.handle(&r);
+        (outcome.why, outcome.changes.len())
+    };
+    assert_eq!(ask(0, "2001:db8:65::1"), (Some(DropReason::Dhcp6NoLink), 0));
+    assert_eq!(ask(1, "2001:db8:64::1"), (Some(DropReason::Dhcp6NoLink), 0));
+    assert_eq!(ask(1, "2001:db8:65::1"), (None, 1));
+    assert_eq!(ask(1, "2001:db8:77::1"), (None, 1));
+}
+
 #[test]
 fn rfc8357_5_2_a_relay_with_its_own_port_is_answered_there() {
     let mut s = Server::new(behind_relays());

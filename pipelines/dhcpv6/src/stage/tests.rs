@@ -213,7 +213,9 @@ fn limits_hold_for_each_client_and_for_all_and_the_ring() {
 
 #[test]
 fn rfc9915_19_3_a_relay_is_answered_by_route_at_its_port() {
-    let mut lab = Lab::new(config());
+    let mut behind_relays = config();
+    behind_relays.links[0].interface = None;
+    let mut lab = Lab::new(behind_relays);
     let inner = host(9).message(M::Request, &[ia_na(1, &[])]);
     let forward = relayed(0, "2001:db8:64::", "fe80::9", &[raw(18, b"eth1")], &inner);
     let packet = ip6("2001:db8:6::77", "ff05::1:3").udp(547, 547, &forward);

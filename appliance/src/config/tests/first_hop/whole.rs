@@ -153,18 +153,22 @@ fn only_what_is_opened_at_the_start_needs_a_restart() {
         "source-validation = \"prefix\"",
         &["network[tenant0].source-validation"],
     );
-    live(
-        "[dhcpv6.peer]",
-        "[dhcpv6]\nhold = \"2h\"\nhistory = \"90d\"\n[dhcpv6.peer]",
-        &["dhcpv6.history", "dhcpv6.hold"],
-    );
-    live("secret-file", "ack-timeout = \"1s\"\nsecret-file", &["dhcpv6.peer.ack-timeout"]);
+    live("[dhcpv6.peer]", "[dhcpv6]\nhold = \"2h\"\n[dhcpv6.peer]", &["dhcpv6.hold"]);
     live("[vrrp]\n", "[vrrp]\npriority = 90\ninterval = \"100ms\"\n", &["vrrp.interval", "vrrp.priority"]);
     live(", \"2001:db8:64::53\"]\n\n[[vrrp", "]\n\n[[vrrp", &["vrrp.router[tenant0 64 ipv6].addresses"]);
     live("[vrrp]\n", "[vrrp]\ntrack = { worker-penalty = 9 }\n", &["vrrp.track.worker-penalty"]);
 
     restart("[dhcpv6.peer]", "[dhcpv6]\nleases = \"/srv/leases.db\"\n[dhcpv6.peer]", &["dhcpv6.leases"]);
     restart("[dhcpv6.peer]", "[dhcpv6]\ncapacity = 5000\n[dhcpv6.peer]", &["dhcpv6.capacity"]);
+    // What the lease thread was started with. A worker with another DUID than the thread would drop all.
+    restart("[dhcpv6.peer]", "[dhcpv6]\nhistory = \"90d\"\n[dhcpv6.peer]", &["dhcpv6.history"]);
+    restart(
+        "[dhcpv6.peer]",
+        "[dhcpv6]\nduid = \"00:03:00:01:02:00:00:00:00:09\"\n[dhcpv6.peer]",
+        &["dhcpv6.duid"],
+    );
+    restart("secret-file", "ack-timeout = \"1s\"\nsecret-file", &["dhcpv6.peer.ack-timeout"]);
+    restart("secret-file", "alone-after = \"9s\"\nsecret-file", &["dhcpv6.peer.alone-after"]);
     restart("listen = \"unix:/run/causeway/pair.sock\"", "listen = \"[::1]:6470\"", &["dhcpv6.peer.listen"]);
     restart(
         "listen = \"unix:/run/causeway/pair.sock\"",

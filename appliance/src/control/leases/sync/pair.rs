@@ -200,8 +200,13 @@ impl Pair {
                     return Some(Output::Give);
                 }
             }
-            (State::Connected { sent_end: true, token, asked, .. }, Input::Given) => {
+            (State::Connected { sent_end: true, token, asked, wanted, .. }, Input::Given) => {
                 (*token, *asked) = (Token::Ours, false);
+                // The other asked as well, before we stopped being active: it does not ask again.
+                if *wanted && !self.active {
+                    (*token, *wanted) = (Token::Theirs, false);
+                    return Some(Output::Give);
+                }
             }
             (State::Connected { .. }, Input::Asked | Input::Given)
             | (State::Apart { .. }, Input::Down | Input::Asked | Input::Given)

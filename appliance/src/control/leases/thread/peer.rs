@@ -20,6 +20,9 @@ const TOGETHER: &str = "pair-together";
 const TAKEOVER: &str = "pair-takeover";
 const ODD: &str = "pair-odd";
 
+/// How long a turn may be with the peer: requests wait meanwhile, and the peer for a sign of life.
+const TURN: Duration = Duration::from_millis(50);
+
 /// How long nothing may come from a peer before it counts as lost.
 pub(super) fn dead_after(peer: &PeerConfig) -> Duration {
     (peer.ack_timeout * 4).max(Duration::from_secs(1))
@@ -41,6 +44,8 @@ enum Telling {
 /// A connection in use.
 struct Session {
     connection: Connection,
+    /// Number of our last event, as the peer was told at first.
+    told_head: u64,
     telling: Telling,
     /// Number up to which the peer has acknowledged.
     acked: u64,
@@ -156,12 +161,13 @@ impl<L: Leasing> Thread<L> {
     /// Everything that is due with the peer.
     pub(super) fn peer_turn(&mut self) -> bool {
         let mut busy = false;
-        for _ in 0..RECORDS_MAX {
+        let end = Instant::now() + TURN;
+        while !busy || Instant::now() < end {
             let Some(event) = self.peer.link.as_ref().and_then(|l| l.events.try_recv().ok()) else { break };
             self.event(event, &mut HashSet::new());
             busy = true;
         }
-        busy |= self.tell_more();
+        busy |= self.tell_more(Instant::now() + TURN);
         self.ping();
         if let Some(link) = &self.peer.link {
             self.shared.status.set_strangers(link.refused());
@@ -249,10 +255,12 @@ impl<L: Leasing> Thread<L> {
             fixed: self.config.duid.is_some(),
             duid: self.duid.clone(),
         };
+        let told_head = position.head;
         if matches!(self.disk, Disk::Bad { .. }) || connection.send(Message::Position(position)).is_err() {
             return;
         }
-        self.peer.session = Some(Session { connection, telling: Telling::Nothing, acked: 0, pinged: None });
+        let telling = Telling::Nothing;
+        self.peer.session = Some(Session { connection, told_head, telling, acked: 0, pinged: None });
         self.shared.status.connected(true, "");
     }
 
@@ -440,7 +448,9 @@ impl<L: Leasing> Thread<L> {
             self.refuse("its configuration gives the server another DUID than ours");
             return false;
         }
-        let other_is_older = (theirs.head, node) > (self.store.head(), self.store.node());
+        // By what both were told: each comes to the same, whatever it did meanwhile.
+        let told_head = self.peer.session.as_ref().map_or(0, |s| s.told_head);
+        let other_is_older = (theirs.head, node) > (told_head, self.store.node());
         if fixed || (!theirs.fixed && !other_is_older) {
             // It will take ours.
             return true;
@@ -517,10 +527,11 @@ impl<L: Leasing> Thread<L> {
         }
     }
 
-    /// Tells the peer more of what it missed, as far as the connection has room.
-    fn tell_more(&mut self) -> bool {
+    /// Tells the peer more of what it missed, as far as the connection has room, until `end`.
+    fn tell_more(&mut self, end: Instant) -> bool {
         let mut told = false;
-        while let Some(session) = &self.peer.session {
+        while !told || Instant::now() < end {
+            let Some(session) = &self.peer.session else { break };
             if !session.connection.has_room() {
                 break;
             }

@@ -2,21 +2,16 @@
 
 use super::super::Leasing;
 use super::super::handle::{Command, ReleaseError};
-use super::{Thread, key};
+use super::{Thread, binds, key};
 use causeway_dhcpv6::{Change, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-/// A lease that is over.
+/// A lease that somebody ended: it does not have to rest before it is given again.
 fn ended(lease: &Lease, now: UnixSeconds) -> Lease {
-    Lease {
-        state: State::Free,
-        preferred_until: now.min(lease.preferred_until),
-        valid_until: now.min(lease.valid_until),
-        ..lease.clone()
-    }
+    Lease { state: State::Free, preferred_until: 0, valid_until: now.min(lease.valid_until), ..lease.clone() }
 }
 
 /// What takes `changes` back that the peer may have and nobody was told of: each key once. A lease that was in use
@@ -28,9 +23,7 @@ pub(super) fn taken_back(changes: &[Change], now: UnixSeconds) -> Vec<Change> {
     first
         .map(|c| {
             let in_use = c.before.as_ref().filter(|before| before.state != State::Free);
-            // To be free again it does not have to rest: nobody uses it.
-            let over = || Lease { preferred_until: 0, ..ended(&c.after, now) };
-            let after = in_use.cloned().unwrap_or_else(over);
+            let after = in_use.cloned().unwrap_or_else(|| ended(&c.after, now));
             Change { at: now, event: LeaseEvent::Withdrawn, after, before: Some(c.after.clone()) }
         })
         .collect()
@@ -66,6 +59,20 @@ impl<L: Leasing> Thread<L> {
         if !changes.is_empty() {
             self.write_or_put_off(&changes);
         }
+        if self.bindings.have_moved() {
+            self.bind_all();
+        }
+    }
+
+    /// Tells the workers of all leases anew, those that could not be written included.
+    fn bind_all(&mut self) {
+        let bindings = &self.bindings;
+        let told = self.store.load(|leases| leases.filter(binds).for_each(|lease| bindings.set_anew(&lease)));
+        if let Err(e) = told {
+            error!("leases cannot be read; their hosts may be kept from sending until they renew: {e}");
+        }
+        self.unwritten.values().for_each(|c| self.bind_one(&c.after));
+        self.bindings.settled();
     }
 
     /// Writes changes that nobody waits for; if the disk refuses, as soon as it does not.

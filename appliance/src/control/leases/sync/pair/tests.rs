@@ -204,6 +204,24 @@ fn both_ask_at_once_and_the_even_one_has_it() {
 }
 
 #[test]
+fn who_stops_being_active_before_the_token_comes_hands_it_back_to_who_wants_it() {
+    let now = Instant::now();
+    let mut even = pair(false, before(1), now);
+    let mut odd = pair(true, before(1), now);
+    for p in [&mut even, &mut odd] {
+        let _ = p.on(Input::SentEnd, now);
+        assert_eq!(p.on(Input::GotEnd, now), Some(Output::Ask));
+    }
+    // Both asked; the even one leaves it to the odd one, whose answer is under way.
+    assert_eq!(odd.on(Input::Asked, now), Some(Output::Give));
+    assert_eq!(even.on(Input::Active(false), now), None);
+    assert_eq!(even.on(Input::Asked, now), None);
+    assert_eq!(even.on(Input::Given, now), Some(Output::Give));
+    assert_eq!(odd.on(Input::Given, now), None);
+    assert_eq!((odd.grant(now), even.grant(now)), (Grant::All, Grant::Known));
+}
+
+#[test]
 fn a_gateway_that_lost_its_peer_waits_then_gives_from_its_half() {
     let now = Instant::now();
     let mut p = pair(true, before(1000), now);
