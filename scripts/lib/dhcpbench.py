@@ -214,6 +214,7 @@ port = "tenant0"
 role = "tenant"
 addresses6 = ["{prefix}1/64"]
 link-local = "fe80::1"
+dhcpv6-relays = true
 
 [network.dhcpv6]
 pools = ["{pool}"]

@@ -253,13 +253,12 @@ fn leases_follow_a_network_that_a_reload_moves_to_another_vlan() {
     let links = |vlan: u32| HashMap::from([(Box::from("tenant"), vlan)]);
     let sources = Arc::new(LeasedSources::new(Arc::clone(&bindings), links(10)));
     let (requests, answers) = (Arc::new(ArrayQueue::new(4)), Arc::new(ArrayQueue::new(4)));
-    let time = clock.clone();
     let spec = Spec::<Toy> {
         server: server(4),
         rings: vec![Rings { requests: Arc::clone(&requests), answers: Arc::clone(&answers) }],
         bindings: Box::new(Arc::clone(&sources)),
         active: Box::new(|| true),
-        clock: Box::new(move || time.now()),
+        clock: Box::new(move || clock.now()),
     };
     let leases = open(config(&dir.path().join("l.db"), None)).unwrap().start(spec).unwrap();
     for number in [1, 2] {
