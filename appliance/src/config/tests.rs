@@ -505,7 +505,7 @@ fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
             "an old network key",
             "role = \"tenant\"",
             "role = \"tenant\"\naddress6 = []".to_owned(),
-            vec!["network[0].address6 = []: unknown key; did you mean `addresses6`? (allowed: addresses4, addresses6, captive-portal, dhcpv6, inbound, link-local, mtu, name, ntp, on-link, port, ra, reservation, role, source-validation, sources, vlan)".to_owned()],
+            vec!["network[0].address6 = []: unknown key; did you mean `addresses6`? (allowed: addresses4, addresses6, captive-portal, dhcpv6, dhcpv6-relays, inbound, link-local, mtu, name, ntp, on-link, port, ra, reservation, role, source-validation, sources, vlan)".to_owned()],
         ),
     ];
     let mut wrong = String::new();

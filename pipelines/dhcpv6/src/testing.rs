@@ -40,7 +40,7 @@ pub(crate) fn config() -> Config {
         capacity: 1000,
         hold: Duration::from_secs(3600),
         decline_hold: Duration::from_secs(86_400),
-        relays: vec![causeway_core::IfId(0), causeway_core::IfId(1), causeway_core::IfId(2)],
+        relays: vec![causeway_core::IfId(0), causeway_core::IfId(2)],
         client_rate: (1000, 1000),
         rate: (1000, 1000),
     }

@@ -105,6 +105,13 @@ impl Model {
     /// Ends what is due.
     fn sweep(&mut self) {
         let (now, mut ended) = (self.now, Vec::new());
+        // A stored SYN is due long before a session that was opened beside it.
+        let over: Vec<_> = self.syns.iter().filter(|(_, d)| **d <= now).map(|(k, _)| *k).collect();
+        for key in over {
+            self.syns.remove(&key);
+            let open = self.owner(key.0).is_some_and(|i| self.sessions.contains_key(&(i, key.1)));
+            self.told += usize::from(!open && self.in_pool(key.0.0));
+        }
         for (key, o) in &mut self.sessions {
             let (life, state) = match (key.0.2, o.state) {
                 (Upper::Udp, _) => (300, None),
@@ -128,12 +135,6 @@ impl Model {
             self.sessions.remove(&key);
         }
         self.bib.retain(|inside, _| self.sessions.keys().any(|(i, _)| i == inside));
-        let over: Vec<_> = self.syns.iter().filter(|(_, d)| **d <= now).map(|(k, _)| *k).collect();
-        for key in over {
-            self.syns.remove(&key);
-            let open = self.owner(key.0).is_some_and(|i| self.sessions.contains_key(&(i, key.1)));
-            self.told += usize::from(!open && self.in_pool(key.0.0));
-        }
     }
 
     /// Who has this TCP mapping.

@@ -287,18 +287,24 @@ fn a_relay_speaks_for_links_that_are_behind_its_network_only() {
     let mut lab = Lab::new(config());
     lab.server.lease(&h);
     let elsewhere = Verdict::Drop(DropReason::Dhcp6RelayElsewhere);
-    for (interface, source) in [("uplink0", "2001:db8:6::666"), ("tenant1", "2001:db8:65::666")] {
+    let untrusted = Verdict::Drop(DropReason::Dhcp6RelayUntrusted);
+    let from = [("uplink0", "2001:db8:6::666", untrusted), ("tenant1", "2001:db8:65::666", elsewhere)];
+    for (interface, source, verdict) in from {
         for to in ["2001:db8:64::1", "ff05::1:3"] {
             let packet = ip6(source, to).udp(547, 547, &forward("2001:db8:64::"));
-            assert_eq!(lab.receive(interface, host(66).mac, &packet), elsewhere, "{interface} {to}");
+            assert_eq!(lab.receive(interface, host(66).mac, &packet), verdict, "{interface} {to}");
         }
     }
+    // RFC 9915 22: without the word of the configuration a host on the very link is no relay either.
+    let mut strict = Lab::new(Config { relays: Vec::new(), ..config() });
+    let packet = ip6("2001:db8:64::666", "ff05::1:3").udp(547, 547, &forward("2001:db8:64::"));
+    assert_eq!(strict.receive("tenant0", host(66).mac, &packet), untrusted);
     assert!(lab.ring.is_empty());
     // And what comes from the Internet takes nothing of what is for all.
     let mut flooded = Lab::new(Config { rate: (1, 1), ..config() });
     let packet = ip6("2001:db8:6::666", "2001:db8:64::1").udp(547, 547, &forward("2001:db8:64::"));
     for _ in 0..10 {
-        assert_eq!(flooded.receive("uplink0", host(66).mac, &packet), elsewhere);
+        assert_eq!(flooded.receive("uplink0", host(66).mac, &packet), untrusted);
     }
     let solicit = packet_of(&host(9), M::Solicit, &[ia_na(1, &[])]);
     assert_eq!(flooded.receive("tenant0", host(9).mac, &solicit), Verdict::Consume);
