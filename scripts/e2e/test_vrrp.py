@@ -478,6 +478,8 @@ class TestKeepalived:
             assert ka.times_master() == 1
             rows = failover.during(lambda: lab_module.start_gateway(first_hop), [n.V6ONLY], n.FIRST)
             assert "Entering BACKUP STATE" in ka.said().split("Entering MASTER STATE")[-1]
+            # What keepalived still announced of the addresses is forgotten by then.
+            time.sleep(2)
             tools.ping(n.VM1, n.V6ONLY)
             tools.ping(n.VM1, n.nat64(n.V4ONLY))
 

@@ -278,7 +278,7 @@ fn no_frame_and_no_route_are_counted() {
 }
 
 #[test]
-fn a_relay_speaks_for_links_that_are_behind_its_network_only() {
+fn rfc9915_22_a_relay_speaks_for_links_behind_its_network_only() {
     let h = host(1);
     let release = h.message(M::Release, &[ia_na(1, &["2001:db8:64::101"])]);
     // RFC 6939: whoever says so would be that host; and the answer is not needed to do harm.
