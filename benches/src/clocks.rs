@@ -183,7 +183,7 @@ mod tests {
     fn a_window_in_which_the_thread_slept_does_not_count() {
         let mut quiet = Quiet::new(Tsc::new());
         for _ in 0..20 {
-            let ((), good) = quiet.window(|| std::thread::sleep(Duration::from_micros(200)));
+            let ((), good) = quiet.window(|| std::thread::sleep(Duration::from_millis(5)));
             assert!(!good);
         }
         assert_eq!((quiet.kept, quiet.thrown), (0, 20));

@@ -134,8 +134,10 @@ mod tests {
     #[test]
     fn accesses_one_after_the_other_cost_more_than_overlapped_ones() {
         // Far larger than any cache; the ratio is above 3 everywhere.
-        let floor = measure(&Tsc::new(), 1 << 18, 1 << 20, WINDOW * 100);
-        assert!(floor.overlapped.min > 0.0, "{floor:?}");
+        let measured = || measure(&Tsc::new(), 1 << 18, 1 << 20, WINDOW * 100);
+        // On a busy machine there may be no window in which nobody else ran.
+        let seen = |f: &Floor| f.overlapped.min > 0.0 && f.dependent.min > 0.0;
+        let floor = (0..20).map(|_| measured()).find(seen).expect("a quiet window");
         assert!(floor.dependent.min > floor.overlapped.min, "{floor:?}");
     }
 }
