@@ -14,11 +14,9 @@ use crate::control::introspect::{
     SubscriberPage, SubscriberQuery, SubscriberRow, VirtualRouterRow, VrrpReport,
 };
 use crate::control::lease_api;
-use crate::control::leases::{
-    self, Endpoint, LeasedSources, Leases, LeasesConfig, PeerConfig, Rings, Standing,
-};
+use crate::control::leases::{self, LeasedSources, Leases, Rings, Standing};
 use crate::control::track::{self, Judgement, Seen};
-use crate::plan::{Plan, PortFacts};
+use crate::plan::{Plan, PortFacts, first_hop};
 use crate::worker::{Clock, Mailbox, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
 use causeway_dhcpv6::Engine;
@@ -122,7 +120,7 @@ impl PollLoop for Loop {
 /// What kept it from starting, or went wrong at the end; nothing is left behind.
 pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<dyn Error>> {
     // Before the ports: leases that cannot be had are said at once.
-    let opened = config.dhcpv6.as_ref().map(|d| leases::open(leases_config(d))).transpose()?;
+    let opened = first_hop::leases_of(config).map(leases::open).transpose()?;
     let profile = hw_profile(config)?;
     let (spec, capacity) = spec(config, &profile)?;
     let workers = u16::try_from(spec.worker_cores.len())?;
@@ -208,26 +206,6 @@ fn take_virtual_macs(plan: &Plan, ports: &PortControl) -> Result<(), ControlErro
 /// Networks as source validation names them, by their names.
 fn links(plan: &Plan) -> HashMap<Box<str>, u32> {
     plan.active.interfaces.iter().map(|(_, i)| (i.name.as_str().into(), i.link())).collect()
-}
-
-/// What the lease thread is told of the configuration.
-fn leases_config(d: &config::DhcpServer) -> LeasesConfig {
-    let endpoint = |a: &config::PeerAddress| match a {
-        config::PeerAddress::Tcp(address) => Endpoint::Tcp(*address),
-        config::PeerAddress::Unix(path) => Endpoint::Unix(path.clone()),
-    };
-    LeasesConfig {
-        path: d.leases.path().to_owned(),
-        duid: d.duid.as_ref().map(|duid| duid.octets().into()),
-        history: d.history.duration(),
-        peer: d.peer.as_ref().map(|p| PeerConfig {
-            listen: p.listen.as_ref().map(endpoint),
-            connect: p.connect.as_ref().map(endpoint),
-            secret_file: p.secret_file.path().to_owned(),
-            ack_timeout: p.ack_timeout.duration(),
-            alone_after: p.alone_after.duration(),
-        }),
-    }
 }
 
 fn lease_spec(

@@ -385,7 +385,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         mailbox.generation.store(plan.generation, Ordering::Release);
         let active = plan.standby.is_none();
         let view = plan.view(active);
-        let stages = Stages {
+        let mut stages = Stages {
             neighbors: Neighbors::new(&plan.neighbor, Arc::clone(&shared.resolved), id, &view.interfaces)
                 .ok()?,
             forward: Forward::new(Arc::clone(&view.forward)),
@@ -397,7 +397,6 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             outbox: Outbox::new(),
             events: Events::new(),
         };
-        let mut stages = stages;
         stages.neighbors.set_bindings(Some(Arc::clone(&shared.bindings)));
         stages.neighbors.keep(plan.kept());
         let waiting = Waiting { arrived: Burst::new(), first: Default::default(), again: Default::default() };

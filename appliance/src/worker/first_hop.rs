@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// IP protocol of VRRP (RFC 9568 5.1.1.4).
-const PROTO_VRRP: u8 = 112;
 /// Port of DHCPv6 servers and relays (RFC 9915 7.2).
 const DHCPV6_SERVER: u16 = 547;
 /// Answers from control that one poll sends, at most.
@@ -58,7 +56,7 @@ pub(super) fn service<F: Frame>(packet: &Packet<F>) -> Service {
     let l4 = usize::from(meta.l4);
     let six = meta.ethertype == ethernet::ETHERTYPE_IPV6;
     match meta.protocol {
-        PROTO_VRRP => Service::Vrrp,
+        causeway_vrrp::PROTOCOL => Service::Vrrp,
         PROTO_UDP if six => match packet.bytes().get(l4 + 2..l4 + 4) {
             Some(port) if port == DHCPV6_SERVER.to_be_bytes() => Service::Dhcpv6,
             _ => Service::Neighbor,
