@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod dns;
 pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;

@@ -1,0 +1,1 @@
+//! The cache: answers by question, shared by all workers.

@@ -1,0 +1,1 @@
+//! From a stored answer to the datagram that a client gets.

@@ -1,0 +1,1 @@
+//! Asking upstream resolvers: whom, from which port, how often, and what counts as their answer.

@@ -1,0 +1,1 @@
+//! DNS messages (RFC 1035, 6891), as far as the fast path looks at them.
