@@ -18,6 +18,7 @@ pub mod net;
 pub mod rate;
 pub mod route;
 pub mod time;
+pub mod udp;
 pub mod verdict;
 
 pub use burst::{BURST, Burst, Class, Handoff, Meta, Outbox, Packet};
