@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod cache;
 pub mod config;
+pub mod cookie;
 pub mod explain;
 pub mod policy;
 pub mod question;
