@@ -199,6 +199,20 @@ listed! {
         Dhcp6NothingToConfirm = "dhcp6-nothing-to-confirm",
         /// DHCPv6: the answer is longer than the link carries.
         Dhcp6AnswerTooLong = "dhcp6-answer-too-long",
+        /// DNS: the lengths of the datagram contradict each other.
+        Dns64BadUdp = "dns64-bad-udp",
+        /// DNS: the checksum is wrong, or missing over IPv6.
+        Dns64BadChecksum = "dns64-bad-checksum",
+        /// DNS: the sender is no configured client.
+        Dns64NotClient = "dns64-not-client",
+        /// DNS: the client asked more often than it may.
+        Dns64ClientLimited = "dns64-client-limited",
+        /// DNS: as many questions of the client are under way as may be.
+        Dns64ClientBusy = "dns64-client-busy",
+        /// DNS: a message to the server that is too short to be answered, or is a response.
+        Dns64Unanswerable = "dns64-unanswerable",
+        /// DNS: a question that is longer than any that is looked at.
+        Dns64TooLong = "dns64-too-long",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -422,6 +436,38 @@ listed! {
         Dns64Reverse = "dns64-reverse",
         /// DNS64: questions for all types, answered with one record that says why (RFC 8482).
         Dns64Any = "dns64-any",
+        /// DNS questions of clients, over UDP and TCP.
+        Dns64Queries = "dns64-queries",
+        /// Of them those that came over TCP.
+        Dns64QueriesTcp = "dns64-queries-tcp",
+        /// DNS questions that were answered from the cache.
+        Dns64CacheHits = "dns64-cache-hits",
+        /// DNS questions for which something had to be looked up.
+        Dns64CacheMisses = "dns64-cache-misses",
+        /// DNS questions that joined an identical one that was under way.
+        Dns64Merged = "dns64-merged",
+        /// DNS answers that had expired and were given because no fresh one came (RFC 8767).
+        Dns64Stale = "dns64-stale",
+        /// DNS answers that are asked for again before they expire.
+        Dns64Prefetched = "dns64-prefetched",
+        /// DNS answers with AAAA records made of A records (RFC 6147).
+        Dns64Synthesised = "dns64-synthesised",
+        /// DNS answers that were cut because the client takes no longer ones over UDP (flag TC).
+        Dns64Truncated = "dns64-truncated",
+        /// DNS answers with response code NOERROR.
+        Dns64NoError = "dns64-noerror",
+        /// DNS answers with response code FORMERR.
+        Dns64FormErr = "dns64-formerr",
+        /// DNS answers with response code SERVFAIL.
+        Dns64ServFail = "dns64-servfail",
+        /// DNS answers with response code NXDOMAIN.
+        Dns64NxDomain = "dns64-nxdomain",
+        /// DNS answers with response code NOTIMP.
+        Dns64NotImp = "dns64-notimp",
+        /// DNS answers with response code REFUSED.
+        Dns64Refused = "dns64-refused",
+        /// DNS answers with any other response code.
+        Dns64OtherRcode = "dns64-other-rcode",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
         /// VRRP advertisements sent.

@@ -19,6 +19,7 @@ pub mod rate;
 pub mod rfc6890;
 pub mod route;
 pub mod time;
+pub mod udp;
 pub mod verdict;
 
 pub use burst::{BURST, Burst, Class, Handoff, Meta, Outbox, Packet};
