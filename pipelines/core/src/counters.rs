@@ -407,6 +407,35 @@ listed! {
         Dhcp6Declined = "dhcp6-declined",
         /// DHCPv6 answers that left out options for which there was no room.
         Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
+        /// DNS64: questions for whose answer AAAA records were made of A records (RFC 6147 5.1.7), not from the cache.
+        Dns64Synthesised = "dns64-synthesised",
+        /// DNS64: AAAA records left out because they are in a range that counts as not there (RFC 6147 5.1.4).
+        Dns64AaaaExcluded = "dns64-aaaa-excluded",
+        /// DNS64: AAAA records left out because they are in a NAT64 prefix of ours, which no server may name.
+        Dns64AaaaInPrefix = "dns64-aaaa-in-prefix",
+        /// DNS64: A records that nothing was made of: no host's address, or one that the settings or RFC 6052 3.1 refuse.
+        Dns64AddressRefused = "dns64-address-refused",
+        /// DNS64: failures of a question for AAAA records that were not taken for there being none (RFC 6147 5.1.2).
+        Dns64FailedClosed = "dns64-failed-closed",
+        /// DNS64: failures of a question for AAAA records after which A records were asked for, as configured.
+        Dns64FailedOpen = "dns64-failed-open",
+        /// DNS64: names whose answer upstream gives only unchecked: bogus, never diverted to NAT64 (RFC 6147 5.5).
+        Dns64Bogus = "dns64-bogus",
+        /// DNS64: chains of CNAME and DNAME records that are circles or too long.
+        Dns64ChainBroken = "dns64-chain-broken",
+        /// DNS64: further questions for the ends of chains that upstream did not follow (RFC 6147 5.1.5).
+        Dns64ChainFollowed = "dns64-chain-followed",
+        /// DNS64: answers about blocked names.
+        Dns64Blocked = "dns64-blocked",
+        /// DNS64: answers about names that are answered here by configuration, or that never leave a host's network
+        /// (RFC 6761, RFC 7686).
+        Dns64Local = "dns64-local",
+        /// DNS64: answers about ipv4only.arpa (RFC 8880).
+        Dns64Ipv4Only = "dns64-ipv4only",
+        /// DNS64: answers about addresses under the prefix (RFC 6147 5.3.1).
+        Dns64Reverse = "dns64-reverse",
+        /// DNS64: questions for all types, answered with one record that says why (RFC 8482).
+        Dns64Any = "dns64-any",
         /// DNS questions of clients, over UDP and TCP.
         Dns64Queries = "dns64-queries",
         /// Of them those that came over TCP.

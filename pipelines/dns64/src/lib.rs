@@ -23,6 +23,7 @@ pub mod policy;
 pub mod question;
 pub mod resolution;
 pub mod respond;
+pub mod special;
 pub mod status;
 pub mod tcp;
 pub mod upstream;
