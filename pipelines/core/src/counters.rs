@@ -213,6 +213,22 @@ listed! {
         Dns64Unanswerable = "dns64-unanswerable",
         /// DNS: a question that is longer than any that is looked at.
         Dns64TooLong = "dns64-too-long",
+        /// DNS over TCP: a segment that is cut, contradicts itself or has addresses or flags that none may have.
+        DnsTcpMalformed = "dns-tcp-malformed",
+        /// DNS over TCP: a segment with a wrong checksum.
+        DnsTcpBadChecksum = "dns-tcp-bad-checksum",
+        /// DNS over TCP: a connection by somebody who is not served; answered with a reset.
+        DnsTcpRefused = "dns-tcp-refused",
+        /// DNS over TCP: more connections opened by one client than it may in that time.
+        DnsTcpClientLimited = "dns-tcp-client-limited",
+        /// DNS over TCP: the client has as many connections as it may have, all in use; answered with a reset.
+        DnsTcpClientFull = "dns-tcp-client-full",
+        /// DNS over TCP: there are as many connections as there may be, all in use; answered with a reset.
+        DnsTcpFull = "dns-tcp-full",
+        /// DNS over TCP: a segment of no connection (RFC 9293 3.10.7.1); answered with a reset, unless it is one.
+        DnsTcpNoConnection = "dns-tcp-no-connection",
+        /// DNS over TCP: a SYN or a reset inside a connection that need not come from its other end (RFC 5961 3, 4).
+        DnsTcpChallenged = "dns-tcp-challenged",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -468,6 +484,26 @@ listed! {
         Dns64Refused = "dns64-refused",
         /// DNS answers with any other response code.
         Dns64OtherRcode = "dns64-other-rcode",
+        /// Connections of DNS clients over TCP that were opened.
+        DnsTcpAccepted = "dns-tcp-accepted",
+        /// Connections over TCP to upstream resolvers that were opened.
+        DnsTcpOpened = "dns-tcp-opened",
+        /// DNS messages received over TCP.
+        DnsTcpReceived = "dns-tcp-received",
+        /// DNS messages handed to TCP to be sent.
+        DnsTcpSent = "dns-tcp-sent",
+        /// Connections of DNS over TCP closed because they were idle (RFC 7766 6.2.3).
+        DnsTcpIdleClosed = "dns-tcp-idle-closed",
+        /// Idle connections of DNS over TCP closed to make room for others (RFC 7766 6.2.3).
+        DnsTcpEvicted = "dns-tcp-evicted",
+        /// Connections of DNS over TCP reset because the other end sends or reads too slowly.
+        DnsTcpTooSlow = "dns-tcp-too-slow",
+        /// Connections of DNS over TCP reset because of what was sent on them: no DNS message, or one that is too long.
+        DnsTcpBadMessage = "dns-tcp-bad-message",
+        /// Connections of DNS over TCP that the other end reset.
+        DnsTcpPeerReset = "dns-tcp-peer-reset",
+        /// Resets not sent for DNS over TCP because of their rate limit.
+        DnsTcpResetsLimited = "dns-tcp-resets-limited",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
         /// VRRP advertisements sent.
