@@ -229,6 +229,24 @@ listed! {
         DnsTcpNoConnection = "dns-tcp-no-connection",
         /// DNS over TCP: a SYN or a reset inside a connection that need not come from its other end (RFC 5961 3, 4).
         DnsTcpChallenged = "dns-tcp-challenged",
+        /// DNS: a datagram to a port that no question of ours is open at; answers that come too late are among them.
+        Dns64UpstreamPort = "dns64-upstream-port",
+        /// DNS: an answer from another address or port than the one that was asked (RFC 5452 9.1).
+        Dns64UpstreamSource = "dns64-upstream-source",
+        /// DNS: an answer with another ID than the question's (RFC 5452 9.1).
+        Dns64UpstreamId = "dns64-upstream-id",
+        /// DNS: an answer to another question (RFC 5452 9.1).
+        Dns64UpstreamQuestion = "dns64-upstream-question",
+        /// DNS: an answer that does not keep the case of the question's name.
+        Dns64UpstreamCase = "dns64-upstream-case",
+        /// DNS: to a port of a question of ours, something that is no answer (flag QR, opcode), or too short for one.
+        Dns64UpstreamNotAnswer = "dns64-upstream-not-answer",
+        /// DNS: an answer longer than we said that we take (RFC 6891 6.2.3).
+        Dns64UpstreamOversize = "dns64-upstream-oversize",
+        /// DNS: an answer of an upstream that cannot be read.
+        Dns64UpstreamMalformed = "dns64-upstream-malformed",
+        /// DNS: an answer of an upstream that contradicts itself: loops, chains that are too long, referrals.
+        Dns64UpstreamUnusable = "dns64-upstream-unusable",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -504,6 +522,34 @@ listed! {
         DnsTcpPeerReset = "dns-tcp-peer-reset",
         /// Resets not sent for DNS over TCP because of their rate limit.
         DnsTcpResetsLimited = "dns-tcp-resets-limited",
+        /// DNS questions sent to upstream resolvers over UDP.
+        Dns64UpstreamAsked = "dns64-upstream-asked",
+        /// DNS questions sent to upstream resolvers over TCP.
+        Dns64UpstreamAskedTcp = "dns64-upstream-asked-tcp",
+        /// Answers of upstream resolvers to questions of ours, whatever they say.
+        Dns64UpstreamAnswered = "dns64-upstream-answered",
+        /// DNS questions that an upstream resolver did not answer in time.
+        Dns64UpstreamTimeouts = "dns64-upstream-timeouts",
+        /// DNS questions to upstream that joined an identical one under way.
+        Dns64UpstreamMerged = "dns64-upstream-merged",
+        /// DNS questions that were not asked because too many are under way.
+        Dns64UpstreamBusy = "dns64-upstream-busy",
+        /// Answers of upstream resolvers with a response code other than NOERROR and NXDOMAIN.
+        Dns64UpstreamFailures = "dns64-upstream-failures",
+        /// Answers of upstream resolvers that were cut, after which TCP is used (flag TC).
+        Dns64UpstreamTruncated = "dns64-upstream-truncated",
+        /// Answers of upstream resolvers over TCP that were refused.
+        Dns64UpstreamRefusedTcp = "dns64-upstream-refused-tcp",
+        /// Questions that moved to TCP because of too many wrong answers to their port: somebody guesses (RFC 5452 9.2).
+        Dns64UpstreamGuessed = "dns64-upstream-guessed",
+        /// Questions asked again without EDNS (RFC 6891 7).
+        Dns64UpstreamNoEdns = "dns64-upstream-no-edns",
+        /// Records of upstream's answers that were left out because they do not belong there.
+        Dns64UpstreamScrubbed = "dns64-upstream-scrubbed",
+        /// Questions sent to see whether an upstream resolver answers.
+        Dns64UpstreamProbes = "dns64-upstream-probes",
+        /// How often an upstream resolver was taken for down.
+        Dns64UpstreamWentDown = "dns64-upstream-went-down",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
         /// VRRP advertisements sent.
