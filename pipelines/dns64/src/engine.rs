@@ -17,9 +17,9 @@ use arrayvec::ArrayVec;
 use causeway_core::{Counter, Counters, DropReason, Instant, Prefix6};
 use causeway_wire::MacAddr;
 use causeway_wire::dns::{self, flags};
-use hashbrown::HashMap;
+
 use hickory_proto::op::Message;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -490,7 +490,7 @@ impl Engine {
         };
         if let Some(answer) = answer {
             // What finds no room is asked for again.
-            drop(self.cache.put(&question.key(Variant::Native), &answer, turn.now.as_secs()));
+            self.cache.put(&question.key(Variant::Native), &answer, turn.now.as_secs()).ok();
         }
         for run in self.by_fetch.remove(id).unwrap_or_default() {
             let Some(running) = self.of(run) else { continue };
@@ -530,7 +530,7 @@ impl Engine {
             turn.work.explained.push(Explained { id, steps, answer });
         }
         if cacheable && answer.ttl > 0 {
-            drop(self.cache.put(&running.question.key(variant), &answer, turn.now.as_secs()));
+            self.cache.put(&running.question.key(variant), &answer, turn.now.as_secs()).ok();
         }
         if answer.rcode() == SERVFAIL && self.give_expired(&mut running, turn) {
             return;
