@@ -8,6 +8,7 @@
 
 use crate::config::{self, Config};
 use crate::control::ControlHandle;
+use crate::control::dns::{DnsReport, UpstreamRow, ViewRow};
 use crate::control::introspect::{
     BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
     Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
@@ -20,6 +21,8 @@ use crate::plan::{Plan, PortFacts, first_hop};
 use crate::worker::{Clock, Mailbox, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
 use causeway_dhcpv6::Engine;
+use causeway_dns64::explain::{Explained, Lookup};
+use causeway_dns64::status::Sample;
 use causeway_flowtable::{Bindings, FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
 use causeway_hwprofiles::bringup::{
     self, Control as PortControl, ControlError, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
@@ -747,6 +750,38 @@ impl Introspect for Running {
             })
         });
         rows.collect()
+    }
+
+    fn dns64(&self) -> Option<Arc<causeway_dns64::Config>> {
+        self.plan().dns64.clone()
+    }
+
+    fn dns(&self) -> Option<DnsReport> {
+        let plan = self.plan();
+        let config = plan.dns64.as_ref()?;
+        Some(DnsReport {
+            listen: config.listen.clone(),
+            upstreams: UpstreamRow::all(&config.upstreams, &plan.dns64_status),
+            cache: None,
+            rates: Vec::new(),
+            views: ViewRow::all(config),
+        })
+    }
+
+    fn dns_lookup(&self, lookup: Box<Lookup>) -> bool {
+        self.shared.mailboxes.first().is_some_and(|m| m.dns_lookups.push(lookup).is_ok())
+    }
+
+    fn dns_explained(&self) -> Option<Box<Explained>> {
+        self.shared.mailboxes.first()?.dns_explained.pop()
+    }
+
+    fn dns_sample(&self, worker: u16) -> Option<Sample> {
+        self.shared.mailboxes.get(usize::from(worker))?.dns_samples.pop()
+    }
+
+    fn dns_flush(&self, _name: Option<&[u8]>) -> Option<u64> {
+        None
     }
 
     fn generations(&self) -> Generations {
