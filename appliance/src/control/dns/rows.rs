@@ -88,6 +88,9 @@ pub struct CacheRow {
     pub entries: u64,
     /// Answers that had to make room for others.
     pub evictions: u64,
+    /// Answers that were not kept: too large, no room, or others were writing.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// A counter and its rate.
