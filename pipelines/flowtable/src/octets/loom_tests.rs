@@ -64,7 +64,7 @@ fn loom_a_reader_sees_the_old_or_the_new_value_whole() {
 
 #[test]
 fn loom_blocks_that_are_used_again_under_a_reader_are_noticed() {
-    model(3, || {
+    model(2, || {
         let m = map(3);
         let [a, b] = twins(&m);
         put(&m, a, 1, 30).unwrap();
@@ -108,7 +108,7 @@ fn loom_two_writers_of_one_key_leave_exactly_one_entry() {
 
 #[test]
 fn loom_two_writers_that_need_each_others_room_lose_no_block() {
-    model(2, || {
+    model(1, || {
         let m = map(3);
         let [a, b, c] = twins(&m);
         put(&m, a, 1, 3).unwrap();
