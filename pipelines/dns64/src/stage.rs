@@ -519,7 +519,8 @@ impl Stage {
                     told.synthesised = stored.is_synthesised();
                     respond::respond(&query, client, stored, prefix, &mut self.message, &how)
                 }
-                What::Expired(question, variant) => {
+                What::Expired(expired) => {
+                    let (question, variant) = &**expired;
                     let key = question.key(*variant);
                     let hash = self.cache.hash(&key);
                     match self.cache.get(hash, &key, ctx.now.as_secs(), &mut self.scratch) {
@@ -714,7 +715,6 @@ impl Stage {
             client,
             name: query.name.iter().take(dns::NAME_OCTETS).copied().collect::<WireName>(),
             qtype: query.qtype,
-            #[expect(clippy::cast_possible_truncation, reason = "the code has four bits")]
             rcode: (word & dns::flags::RCODE) as u8,
             cached: told.cached,
             synthesised: told.synthesised,
