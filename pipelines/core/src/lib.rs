@@ -16,6 +16,7 @@ pub mod frame;
 pub mod icmp_error;
 pub mod net;
 pub mod rate;
+pub mod rfc6890;
 pub mod route;
 pub mod time;
 pub mod udp;

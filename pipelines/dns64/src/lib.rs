@@ -17,11 +17,13 @@
 pub mod answer;
 pub mod cache;
 pub mod config;
+pub mod cookie;
 pub mod explain;
 pub mod policy;
 pub mod question;
 pub mod resolution;
 pub mod respond;
+pub mod special;
 pub mod status;
 pub mod tcp;
 pub mod upstream;
