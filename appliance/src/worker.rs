@@ -154,6 +154,15 @@ impl<F> Mailbox<F> {
     }
 }
 
+/// What the resolver's workers share.
+#[derive(Debug)]
+pub struct DnsShared {
+    /// The cache.
+    pub cache: Arc<causeway_dns64::cache::Cache>,
+    /// What cookies are made with (RFC 9018 4.2): a client may come to any worker.
+    pub cookies: [u8; 16],
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared<F> {
@@ -167,6 +176,8 @@ pub struct Shared<F> {
     pub vrrp: Arc<causeway_vrrp::Shared>,
     /// Who may send from which address, as the leases have it.
     pub bindings: Arc<Bindings>,
+    /// What the resolver's workers share; nothing without DNS64.
+    pub dns: Option<DnsShared>,
     /// Another gateway has all leases and is ready to take over.
     pub peer_ready: AtomicBool,
     /// Worker 0 has seen to it that the gateway may end.
@@ -191,6 +202,7 @@ impl<F> Shared<F> {
             mailboxes: (0..workers).map(|_| Mailbox::new()).collect(),
             vrrp: Arc::new(causeway_vrrp::Shared::new()),
             bindings,
+            dns: None,
             peer_ready: AtomicBool::new(false),
             left: AtomicBool::new(false),
             slots_per_worker,

@@ -484,8 +484,8 @@ listed! {
         Dns64Stale = "dns64-stale",
         /// DNS answers that are asked for again before they expire.
         Dns64Prefetched = "dns64-prefetched",
-        /// DNS answers with AAAA records made of A records (RFC 6147).
-        Dns64Synthesised = "dns64-synthesised",
+        /// DNS answers with AAAA records made of A records (RFC 6147), from the cache or not.
+        Dns64AnsweredSynthesised = "dns64-answered-synthesised",
         /// DNS answers that were cut because the client takes no longer ones over UDP (flag TC).
         Dns64Truncated = "dns64-truncated",
         /// DNS answers with response code NOERROR.

@@ -17,9 +17,9 @@ use arrayvec::ArrayVec;
 use causeway_core::{Counter, Counters, DropReason, Instant, Prefix6};
 use causeway_wire::MacAddr;
 use causeway_wire::dns::{self, flags};
-use hashbrown::HashMap;
+
 use hickory_proto::op::Message;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ pub enum What {
     /// This.
     Made(Arc<Answer>),
     /// What the cache has, though it has expired: nothing that is fresh could be had (RFC 8767).
-    Expired(Question, Variant),
+    Expired(Box<(Question, Variant)>),
 }
 
 /// What is to be done for the questions under way.
@@ -137,7 +137,7 @@ type RunId = (u32, u32);
 
 /// What could be said at once about something that is to be found out.
 enum Learnt {
-    Now(Result<Fetched, FetchError>),
+    Now(Box<Result<Fetched, FetchError>>),
     Later,
 }
 
@@ -442,7 +442,7 @@ impl Engine {
                 Learnt::Later => return,
                 Learnt::Now(result) => {
                     let Some(running) = self.of(id) else { return };
-                    step = running.resolution.on(result);
+                    step = running.resolution.on(*result);
                 }
             }
         }
@@ -456,10 +456,10 @@ impl Engine {
             if let Some(running) = self.of(id).filter(|r| r.lookup.is_some()) {
                 running.told.push(Told::Cached { question, variant: Variant::Native, ttl });
             }
-            return Learnt::Now(result);
+            return Learnt::Now(Box::new(result));
         }
         match self.upstreams.fetch(question, now, &mut self.told) {
-            Err(why) => Learnt::Now(Err(why)),
+            Err(why) => Learnt::Now(Box::new(Err(why))),
             Ok(fetch) => {
                 self.by_fetch.entry(fetch).or_default().push(id);
                 Learnt::Later
@@ -490,7 +490,7 @@ impl Engine {
         };
         if let Some(answer) = answer {
             // What finds no room is asked for again.
-            drop(self.cache.put(&question.key(Variant::Native), &answer, turn.now.as_secs()));
+            self.cache.put(&question.key(Variant::Native), &answer, turn.now.as_secs()).ok();
         }
         for run in self.by_fetch.remove(id).unwrap_or_default() {
             let Some(running) = self.of(run) else { continue };
@@ -530,7 +530,7 @@ impl Engine {
             turn.work.explained.push(Explained { id, steps, answer });
         }
         if cacheable && answer.ttl > 0 {
-            drop(self.cache.put(&running.question.key(variant), &answer, turn.now.as_secs()));
+            self.cache.put(&running.question.key(variant), &answer, turn.now.as_secs()).ok();
         }
         if answer.rcode() == SERVFAIL && self.give_expired(&mut running, turn) {
             return;
@@ -551,7 +551,7 @@ impl Engine {
         if !matches!(found, Found::Stale(_)) {
             return false;
         }
-        let what = What::Expired(question.clone(), *variant);
+        let what = What::Expired(Box::new((question.clone(), *variant)));
         self.hand_out(std::mem::take(&mut running.waiters), what, turn);
         true
     }

@@ -14,21 +14,22 @@ use crate::cookie::Cookies;
 use crate::engine::{Back, Engine, Ready, Turn, Waiter, What, Work, client_key};
 use crate::explain::{Explained, Lookup};
 use crate::policy::{Asked, Decision, Policy};
-use crate::question::{Question, TYPE_AAAA, Variant, WireName, key};
+use crate::question::{Question, Variant, WireName, key};
 use crate::respond::{self, Reply, Stored, Transport};
 use crate::status::{Sample, UpstreamsStatus};
 use crate::tcp::{self, Conn, Event, Side, Streams};
 use crate::upstream::{Action, StreamEvent, Upstreams};
 use causeway_core::udp::{self, BadDatagram};
 use causeway_core::{
-    Counter, Counters, Ctx, DropReason, Egress, Frame, FrameSource, Instant, Packet, TokenBucket, Verdict, Via,
+    Counter, Counters, Ctx, DropReason, Egress, Frame, FrameSource, Instant, Packet, TokenBucket, Verdict,
+    Via,
 };
 use causeway_wire::l4::{DST_PORT, PROTO_TCP, PROTO_UDP};
 use causeway_wire::{be16, dns, ethernet, ipv4, ipv6};
 use crossbeam::queue::ArrayQueue;
-use hashbrown::HashMap;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Octets of the longest question that is looked at: a name of 255 and an OPT record with room for options.
@@ -136,7 +137,9 @@ impl Front<'_> {
         };
         let query = match dns::parse_query(octets) {
             Ok(query) => query,
-            Err(why) => return written(respond::reject(octets, why, client, out, &self.how), Told::default()),
+            Err(why) => {
+                return written(respond::reject(octets, why, client, out, &self.how), Told::default());
+            }
         };
         let mut name = [0; dns::NAME_OCTETS];
         let octets = dns::lower_name(query.name, &mut name);
@@ -172,8 +175,7 @@ impl Front<'_> {
             _ => return Heard::Missed(question(), decision),
         };
         let stored = entry.stored;
-        let told =
-            Told { cached: true, stale: stored.is_stale(), synthesised: stored.is_synthesised() };
+        let told = Told { cached: true, stale: stored.is_stale(), synthesised: stored.is_synthesised() };
         let prefix = self.policy.view(view).and_then(|v| v.prefix);
         match respond::respond(&query, client, stored, prefix, out, &self.how) {
             0 => Heard::Refused(DropReason::Dns64Unanswerable),
@@ -214,7 +216,13 @@ fn reply<'a>(
 ) -> Reply<'a> {
     let config = policy.config();
     let stale_ttl = config.cache.stale.as_ref().map_or(0, |s| s.ttl);
-    Reply { transport, udp_octets: config.udp_octets.min(udp_octets), stale_ttl, cookies, now_secs: now.as_secs() }
+    Reply {
+        transport,
+        udp_octets: config.udp_octets.min(udp_octets),
+        stale_ttl,
+        cookies,
+        now_secs: now.as_secs(),
+    }
 }
 
 impl Stage {
@@ -427,9 +435,9 @@ impl Stage {
 
     /// An answer of an upstream, in a datagram.
     fn answer<S: FrameSource>(&mut self, ctx: &Ctx<'_, S>, packet: &Packet<S::Frame>) -> Verdict {
-        let taken = udp::parse(packet).map_err(bad).and_then(|d| {
-            self.engine.on_datagram(d.src, d.dst.port(), d.payload, &mut turn!(self, ctx))
-        });
+        let taken = udp::parse(packet)
+            .map_err(bad)
+            .and_then(|d| self.engine.on_datagram(d.src, d.dst.port(), d.payload, &mut turn!(self, ctx)));
         match taken {
             Ok(()) => Verdict::Consume,
             Err(why) => Verdict::Drop(why),
@@ -445,8 +453,8 @@ impl Stage {
     ) -> Verdict {
         let bytes = packet.bytes();
         if client {
-            let known = bytes.len() >= ipv6::HEADER
-                && self.policy.view_of(ipv6::addr(bytes, ipv6::SRC)).is_some();
+            let known =
+                bytes.len() >= ipv6::HEADER && self.policy.view_of(ipv6::addr(bytes, ipv6::SRC)).is_some();
             if !known {
                 return Verdict::Drop(DropReason::Dns64NotClient);
             }
@@ -511,7 +519,8 @@ impl Stage {
                     told.synthesised = stored.is_synthesised();
                     respond::respond(&query, client, stored, prefix, &mut self.message, &how)
                 }
-                What::Expired(question, variant) => {
+                What::Expired(expired) => {
+                    let (question, variant) = &**expired;
                     let key = question.key(*variant);
                     let hash = self.cache.hash(&key);
                     match self.cache.get(hash, &key, ctx.now.as_secs(), &mut self.scratch) {
@@ -548,7 +557,7 @@ impl Stage {
                 }
                 Back::Tcp(conn, _) => {
                     // What became of a connection that broke is counted there.
-                    drop(self.streams.send(conn, message, ctx.now, &mut self.out));
+                    self.streams.send(conn, message, ctx.now, &mut self.out).ok();
                 }
             }
         }
@@ -667,7 +676,7 @@ impl Stage {
                         self.query[..kept].copy_from_slice(&octets[..kept]);
                         self.sample(rings, (client.ip(), kept), word, told, 0);
                         let message = self.message.get(..written).unwrap_or_default();
-                        drop(self.streams.send(conn, message, ctx.now, &mut self.out));
+                        self.streams.send(conn, message, ctx.now, &mut self.out).ok();
                         if let Some((question, variant)) = refresh {
                             self.engine.refresh(question, variant, view, &mut turn!(self, ctx));
                         }
@@ -684,7 +693,14 @@ impl Stage {
 
     /// Tells control of one question in so many. The question is in `self.query`.
     #[inline]
-    fn sample(&mut self, rings: &Rings<'_>, (client, octets): (IpAddr, usize), word: u16, told: Told, took_us: u32) {
+    fn sample(
+        &mut self,
+        rings: &Rings<'_>,
+        (client, octets): (IpAddr, usize),
+        word: u16,
+        told: Told,
+        took_us: u32,
+    ) {
         if self.until_sample == 0 {
             return;
         }
@@ -699,7 +715,6 @@ impl Stage {
             client,
             name: query.name.iter().take(dns::NAME_OCTETS).copied().collect::<WireName>(),
             qtype: query.qtype,
-            #[expect(clippy::cast_possible_truncation, reason = "the code has four bits")]
             rcode: (word & dns::flags::RCODE) as u8,
             cached: told.cached,
             synthesised: told.synthesised,
@@ -723,20 +738,23 @@ const fn bad(why: BadDatagram) -> DropReason {
 /// Counts an answer by what its flags say.
 #[inline]
 fn count(counters: &Counters, word: u16, told: Told) {
-    counters.add(match word & dns::flags::RCODE {
-        dns::rcode::NOERROR => Counter::Dns64NoError,
-        dns::rcode::FORMERR => Counter::Dns64FormErr,
-        dns::rcode::SERVFAIL => Counter::Dns64ServFail,
-        dns::rcode::NXDOMAIN => Counter::Dns64NxDomain,
-        dns::rcode::NOTIMP => Counter::Dns64NotImp,
-        dns::rcode::REFUSED => Counter::Dns64Refused,
-        _ => Counter::Dns64OtherRcode,
-    }, 1);
+    counters.add(
+        match word & dns::flags::RCODE {
+            dns::rcode::NOERROR => Counter::Dns64NoError,
+            dns::rcode::FORMERR => Counter::Dns64FormErr,
+            dns::rcode::SERVFAIL => Counter::Dns64ServFail,
+            dns::rcode::NXDOMAIN => Counter::Dns64NxDomain,
+            dns::rcode::NOTIMP => Counter::Dns64NotImp,
+            dns::rcode::REFUSED => Counter::Dns64Refused,
+            _ => Counter::Dns64OtherRcode,
+        },
+        1,
+    );
     if told.cached {
         counters.add(Counter::Dns64CacheHits, 1);
     }
     if told.synthesised {
-        counters.add(Counter::Dns64Synthesised, 1);
+        counters.add(Counter::Dns64AnsweredSynthesised, 1);
     }
     if told.stale {
         counters.add(Counter::Dns64Stale, 1);
@@ -804,11 +822,8 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, egress: Egress, octets: &[u8]) {
 
 fn set_network<F: Frame>(packet: &mut Packet<F>, protocol: u8) {
     let six = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
-    let (ethertype, l4) = if six {
-        (ethernet::ETHERTYPE_IPV6, ipv6::HEADER)
-    } else {
-        (ethernet::ETHERTYPE_IPV4, ipv4::HEADER)
-    };
+    let (ethertype, l4) =
+        if six { (ethernet::ETHERTYPE_IPV6, ipv6::HEADER) } else { (ethernet::ETHERTYPE_IPV4, ipv4::HEADER) };
     packet.meta.ethertype = ethertype;
     packet.meta.protocol = protocol;
     packet.meta.l4 = u16::try_from(l4).unwrap_or(0);
