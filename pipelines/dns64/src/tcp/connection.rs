@@ -540,16 +540,10 @@ impl Connection {
             Phase::Open => {
                 let allowed = if self.under_way > 0 { idle.max(ANSWERING) } else { idle };
                 let quiet = (self.exchanged + allowed, Overdue::Idle);
-                // What others send little by little is no exchange.
+                // What others send little by little is no exchange, nor is what they do not read.
                 let writing = self.begun.map(|since| (since + idle, Overdue::Slow));
                 let reading = self.unacked.front().map(|&(_, since)| (since + SENDING, Overdue::Slow));
-                // It is not idle while something is being sent.
-                let quiet = if self.unacked.is_empty() { Some(quiet) } else { None };
-                [quiet, writing, reading]
-                    .into_iter()
-                    .flatten()
-                    .min_by_key(|&(by, _)| by)
-                    .unwrap_or((self.exchanged + allowed, Overdue::Idle))
+                [writing, reading].into_iter().flatten().min_by_key(|&(by, _)| by).unwrap_or(quiet)
             }
         }
     }

@@ -629,6 +629,37 @@ impl Streams {
         matches!(connection.phase, Phase::Open | Phase::Opening(_)).then_some(connection)
     }
 
+    /// Asserts that every table says what the connections say.
+    #[cfg(test)]
+    pub(super) fn assert_consistent(&self) {
+        let (mut counts, mut backlog, mut timers) = ([0; 2], 0, BTreeSet::new());
+        let (mut idle, mut clients) =
+            ([BTreeSet::new(), BTreeSet::new()], HashMap::<u128, BTreeSet<u32>>::new());
+        for (n, place) in self.slots.iter().enumerate() {
+            let Some(c) = &place.connection else {
+                assert!(self.free.iter().any(|&f| index(f) == n));
+                continue;
+            };
+            let slot = u32::try_from(n).unwrap();
+            assert_eq!(self.by_ends.get(&c.ends), Some(&slot));
+            counts[side_index(c.side)] += 1;
+            assert_eq!(c.noted.backlog, c.backlog_octets());
+            assert_eq!(c.noted.idle, c.idle_since());
+            backlog += c.noted.backlog;
+            timers.extend(c.noted.deadline.map(|at| (at, slot)));
+            idle[side_index(c.side)].extend(c.noted.idle.map(|at| (at, slot)));
+            if c.side == Side::Server && c.phase == Phase::Open {
+                clients.entry(c.client.unwrap()).or_default().insert(slot);
+            }
+        }
+        assert_eq!(timers.len(), counts[0] + counts[1]);
+        assert_eq!((counts, backlog, self.by_ends.len()), (self.counts, self.backlog, timers.len()));
+        assert_eq!(self.free.len() + timers.len(), self.slots.len());
+        assert!(timers == self.timers && idle == self.idle);
+        let listed = self.clients.iter().map(|(&k, l)| (k, l.iter().copied().collect()));
+        assert_eq!(clients, listed.collect());
+    }
+
     fn next_random32(&mut self) -> u32 {
         let r = next_random(&mut self.random);
         u32::try_from(r >> 32).unwrap_or(0)

@@ -1,0 +1,1 @@
+//! Every state of a connection and every event.
