@@ -199,7 +199,8 @@ listed! {
         Dhcp6NothingToConfirm = "dhcp6-nothing-to-confirm",
         /// DHCPv6: the answer is longer than the link carries.
         Dhcp6AnswerTooLong = "dhcp6-answer-too-long",
-        /// DNS over TCP: a segment that is cut, contradicts itself or has addresses or flags that none may have.
+        /// DNS over TCP: a segment that is cut, contradicts itself, has addresses or flags that none may have, or is
+        /// behind the end that its sender has declared.
         DnsTcpMalformed = "dns-tcp-malformed",
         /// DNS over TCP: a segment with a wrong checksum.
         DnsTcpBadChecksum = "dns-tcp-bad-checksum",

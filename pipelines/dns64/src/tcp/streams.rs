@@ -140,6 +140,9 @@ impl Streams {
                     return Err(self.challenge(slot, now, out));
                 }
                 return Err(DropReason::DnsTcpChallenged);
+            } else if c.is_half_closed() && segment.data > 0 && segment::before(c.expected(), segment.end()) {
+                // RFC 9293 3.10.7.4: nothing is behind the end that it has declared.
+                return Err(DropReason::DnsTcpMalformed);
             } else {
                 c.receive(&mut self.stack, &segment, now);
                 self.look_after(slot, now, out);
@@ -403,15 +406,14 @@ impl Streams {
                 return;
             }
         }
-        self.send_out(slot, now, out);
-        let Some(c) = self.slots[index(slot)].connection.as_deref_mut() else { return };
+        c.fill();
         // RFC 9293 3.10.4: who has closed its half still gets what it asked for.
         let served = c.side == Side::Client || (c.under_way == 0 && c.is_written_out());
         if c.phase == Phase::Open && c.is_read_out() && served {
             self.tell_closed(slot, Why::Peer, out);
             self.begin_closing(slot, now);
-            self.send_out(slot, now, out);
         }
+        self.send_out(slot, now, out);
         let Some(c) = self.slots[index(slot)].connection.as_deref_mut() else { return };
         if c.is_over() {
             self.tell_closed(slot, Why::Reset, out);
