@@ -199,6 +199,8 @@ listed! {
         Dhcp6NothingToConfirm = "dhcp6-nothing-to-confirm",
         /// DHCPv6: the answer is longer than the link carries.
         Dhcp6AnswerTooLong = "dhcp6-answer-too-long",
+        /// DNS over TCP: a segment that is cut, contradicts itself, has addresses or flags that none may have, or is
+        /// behind the end that its sender has declared.
         /// DNS: the lengths of the datagram contradict each other.
         Dns64BadUdp = "dns64-bad-udp",
         /// DNS: the checksum is wrong, or missing over IPv6.
