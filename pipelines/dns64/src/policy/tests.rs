@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 /// A name in wire form.
-fn wire(text: &str) -> WireName {
+pub(crate) fn wire(text: &str) -> WireName {
     let mut name = WireName::new();
     for label in text.split('.').filter(|l| !l.is_empty()) {
         name.push(u8::try_from(label.len()).unwrap());
@@ -15,11 +15,11 @@ fn wire(text: &str) -> WireName {
     name
 }
 
-fn names(list: &[&str]) -> NameSet {
+pub(crate) fn names(list: &[&str]) -> NameSet {
     NameSet::new(list.iter().map(|n| wire(n)).collect())
 }
 
-fn view(name: &str, prefix: Option<&str>) -> View {
+pub(crate) fn view(name: &str, prefix: Option<&str>) -> View {
     View {
         name: name.into(),
         prefix: prefix.map(|p| p.parse().unwrap()),
@@ -31,7 +31,7 @@ fn view(name: &str, prefix: Option<&str>) -> View {
     }
 }
 
-fn config(clients: &[(&str, u16)], views: Vec<View>) -> Config {
+pub(crate) fn config(clients: &[(&str, u16)], views: Vec<View>) -> Config {
     Config {
         listen: Vec::new(),
         clients: clients.iter().map(|(p, v)| (p.parse().unwrap(), *v)).collect(),
@@ -65,7 +65,7 @@ fn config(clients: &[(&str, u16)], views: Vec<View>) -> Config {
     }
 }
 
-const PREFIX: &str = "2001:db8:64:ff9b::/96";
+pub(crate) const PREFIX: &str = "2001:db8:64:ff9b::/96";
 
 fn policy(views: Vec<View>) -> Policy {
     Policy::new(Arc::new(config(&[], views)))
@@ -347,7 +347,7 @@ fn rfc8880_7_2_the_names_of_its_addresses_in_in_addr_arpa_are_as_any() {
 }
 
 /// The name of an address in ip6.arpa.
-fn ip6_arpa(a: Ipv6Addr) -> String {
+pub(crate) fn ip6_arpa(a: Ipv6Addr) -> String {
     let digits = format!("{:032x}", a.to_bits());
     digits.chars().rev().map(|c| format!("{c}.")).collect::<String>() + "ip6.arpa"
 }
@@ -453,7 +453,7 @@ fn only_what_can_be_a_host_and_is_allowed_is_synthesised() {
     }
     for (view, own) in [(0, true), (3, false)] {
         assert_eq!(p.reads_cache(view, Variant::Synthesised), !own);
-        assert_eq!(p.reads_cache(view, Variant::Native), true, "what an answer is made of is all views'");
+        assert!(p.reads_cache(view, Variant::Native), "what an answer is made of is all views'");
         assert_eq!(p.own_rules(view, Variant::Always), own.then_some(view));
         assert_eq!(p.own_rules(view, Variant::Native), None);
     }
