@@ -239,6 +239,7 @@ fn rfc6147_5_5_nothing_is_synthesised_for_who_sets_cd() {
     }
 }
 
+/// RFC 8880 7.1: nor does it treat ipv4only.arpa in a special way.
 #[test]
 fn a_view_without_a_prefix_is_a_plain_resolver() {
     let p = policy(vec![view("a", None), view("b", Some(PREFIX))]);
@@ -352,6 +353,7 @@ pub(crate) fn ip6_arpa(a: Ipv6Addr) -> String {
     digits.chars().rev().map(|c| format!("{c}.")).collect::<String>() + "ip6.arpa"
 }
 
+/// RFC 6147 5.2: the algorithm is that of RFC 6052.
 #[test]
 fn rfc6147_5_3_1_the_names_of_addresses_under_any_prefix_are_special() {
     let v4 = Ipv4Addr::new(198, 51, 100, 10);

@@ -243,6 +243,7 @@ impl Lab {
 
 const NODATA: &str = "NOERROR; au example 900 SOA 700";
 
+/// RFC 6147 5.1: they are asked for first.
 #[test]
 fn rfc6147_5_1_1_aaaa_records_are_passed_and_none_are_made() {
     let reply = "NOERROR ad; an dual.example 300 AAAA 2001:db8:6::10; au example 900 NS ns.example; \
@@ -402,6 +403,7 @@ fn aaaa_records_in_a_nat64_prefix_are_no_servers_to_tell() {
     assert_eq!(outcome.counted(), [("dns64-aaaa-in-prefix", 2)]);
 }
 
+/// RFC 6147 5.1.7: what is made has the name of the A record.
 #[test]
 fn rfc6147_5_1_5_chains_are_part_of_the_answer() {
     let upstream = [
@@ -520,6 +522,7 @@ fn rfc6672_3_1_dname_records_make_cname_records() {
     assert_eq!(outcome.answer, "YXDOMAIN");
 }
 
+/// RFC 6147 5.4.
 #[test]
 fn rfc6147_5_1_6_without_a_records_the_answer_is_that_to_the_clients_question() {
     let upstream = [
@@ -656,6 +659,7 @@ fn rfc6147_5_4_the_header_is_a_resolvers_and_the_question_the_clients() {
     );
 }
 
+/// RFC 6147 3 too.
 #[test]
 fn rfc6147_5_5_with_cd_the_client_gets_what_upstream_has() {
     for flags in ["do cd", "cd"] {
@@ -700,6 +704,7 @@ fn a_records_that_are_no_hosts_are_not_synthesised() {
     assert_eq!(outcome.finished.answer.ttl, 60, "as long as there is that A record");
 }
 
+/// RFC 6147 5.1.7: which addresses may be used is configured.
 #[test]
 fn rules_of_a_views_own_are_obeyed_and_their_answers_not_cached() {
     let synthesis = Synthesis {
@@ -858,8 +863,9 @@ fn local_names_have_what_is_configured_and_nothing_else() {
     }
 }
 
+/// RFC 7050 3.4, RFC 7050 4, RFC 7050 5 and RFC 7050 8.2: what hosts look for; RFC 8880 5: whatever DNSSEC says.
 #[test]
-fn rfc7050_3_and_8880_7_1_ipv4only_arpa_tells_the_prefix() {
+fn rfc8880_7_1_ipv4only_arpa_tells_the_prefix() {
     // RFC 8880 7.1: nothing is ever asked upstream. RFC 7050 3.4: under the well-known prefix too.
     for prefix in [PREFIX, "64:ff9b::/96", "2001:db8::/32"] {
         let mut v = view("a", Some(prefix));
@@ -899,6 +905,7 @@ fn reverse_question() -> String {
     format!("{} PTR", ip6_arpa("2001:db8:64:ff9b::c633:640a".parse().unwrap()))
 }
 
+/// RFC 8880 7.2.1 as well.
 #[test]
 fn rfc6147_5_3_1_an_address_under_the_prefix_has_the_name_of_its_ipv4_address() {
     let upstream = format!("{IN_ADDR} PTR");
