@@ -86,7 +86,7 @@ pub enum What {
     /// This.
     Made(Arc<Answer>),
     /// What the cache has, though it has expired: nothing that is fresh could be had (RFC 8767).
-    Expired(Question, Variant),
+    Expired(Box<(Question, Variant)>),
 }
 
 /// What is to be done for the questions under way.
@@ -137,7 +137,7 @@ type RunId = (u32, u32);
 
 /// What could be said at once about something that is to be found out.
 enum Learnt {
-    Now(Result<Fetched, FetchError>),
+    Now(Box<Result<Fetched, FetchError>>),
     Later,
 }
 
@@ -442,7 +442,7 @@ impl Engine {
                 Learnt::Later => return,
                 Learnt::Now(result) => {
                     let Some(running) = self.of(id) else { return };
-                    step = running.resolution.on(result);
+                    step = running.resolution.on(*result);
                 }
             }
         }
@@ -456,10 +456,10 @@ impl Engine {
             if let Some(running) = self.of(id).filter(|r| r.lookup.is_some()) {
                 running.told.push(Told::Cached { question, variant: Variant::Native, ttl });
             }
-            return Learnt::Now(result);
+            return Learnt::Now(Box::new(result));
         }
         match self.upstreams.fetch(question, now, &mut self.told) {
-            Err(why) => Learnt::Now(Err(why)),
+            Err(why) => Learnt::Now(Box::new(Err(why))),
             Ok(fetch) => {
                 self.by_fetch.entry(fetch).or_default().push(id);
                 Learnt::Later
@@ -551,7 +551,7 @@ impl Engine {
         if !matches!(found, Found::Stale(_)) {
             return false;
         }
-        let what = What::Expired(question.clone(), *variant);
+        let what = What::Expired(Box::new((question.clone(), *variant)));
         self.hand_out(std::mem::take(&mut running.waiters), what, turn);
         true
     }

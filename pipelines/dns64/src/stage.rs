@@ -306,6 +306,12 @@ impl Stage {
         Some(outcome)
     }
 
+    /// True if a packet to an address of ours is one of DNS.
+    #[must_use]
+    pub fn is_concerned<F: Frame>(&self, packet: &Packet<F>) -> bool {
+        self.concern(packet).is_some()
+    }
+
     /// Does what is due, and what control asks for.
     pub fn tick<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, rings: &Rings<'_>) {
         let mut any = false;
@@ -519,7 +525,8 @@ impl Stage {
                     told.synthesised = stored.is_synthesised();
                     respond::respond(&query, client, stored, prefix, &mut self.message, &how)
                 }
-                What::Expired(question, variant) => {
+                What::Expired(expired) => {
+                    let (question, variant) = &**expired;
                     let key = question.key(*variant);
                     let hash = self.cache.hash(&key);
                     match self.cache.get(hash, &key, ctx.now.as_secs(), &mut self.scratch) {
@@ -714,7 +721,6 @@ impl Stage {
             client,
             name: query.name.iter().take(dns::NAME_OCTETS).copied().collect::<WireName>(),
             qtype: query.qtype,
-            #[expect(clippy::cast_possible_truncation, reason = "the code has four bits")]
             rcode: (word & dns::flags::RCODE) as u8,
             cached: told.cached,
             synthesised: told.synthesised,
