@@ -109,7 +109,8 @@ pub struct Config {
     pub relays: Vec<IfId>,
     /// Leases of one identity and kind, at most (1 to 64). The bound on what one client can take.
     pub per_client: u16,
-    /// Leases altogether, at most.
+    /// Leases altogether, at most. Half of them are set aside for the links in even parts, so that no link takes
+    /// all; reservations are given in any case.
     pub capacity: u32,
     /// How long an address rests after its lease ended before somebody else gets it.
     pub hold: Duration,
