@@ -169,7 +169,7 @@ impl Plan {
             None => causeway_ra::Advertisements::new(&active.interfaces, advertised),
         };
         // The lease thread alone has to know the server's DUID that is kept with the leases.
-        let dhcpv6 = first_hop::dhcpv6_of(config, &[]);
+        let dhcpv6 = first_hop::dhcpv6_of(config, &[], |id| active.interfaces.get(id).map(Interface::link));
         let neighbor = neighbor(config);
         neighbor.check()?;
         let icmp = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());

@@ -69,8 +69,9 @@ pub struct Options {
 pub struct Link {
     /// Its name: of the network, or as configured.
     pub name: Box<str>,
-    /// The interface, if clients are on a network of the gateway; relays name it by an address in `prefixes`.
-    pub interface: Option<IfId>,
+    /// The link of the interface, as [`Interface::link`](causeway_core::Interface::link) numbers it in every plan, if
+    /// clients are on a network of the gateway; relays name it by an address in `prefixes`.
+    pub link: Option<u32>,
     /// Prefixes that are on the link (RFC 9915 18.3.3: what Confirm is judged by).
     pub prefixes: Vec<Prefix6>,
     /// Addresses to lease to anybody. Empty: reservations only.

@@ -6,7 +6,6 @@ mod size;
 use super::*;
 use crate::config::{Delegation, Link, Pool, Reservation};
 use crate::testing::*;
-use causeway_core::IfId;
 use dhcproto::v6::{DhcpOption, MessageType as M, OptionCode};
 
 fn events(outcome: &Outcome) -> Vec<(LeaseEvent, String)> {
@@ -421,7 +420,7 @@ fn one_link_cannot_take_the_leases_of_all() {
     c.links[0].pools = vec![Pool { first: a("2001:db8:64::1000"), last: a("2001:db8:64::1fff") }];
     let other = Link {
         name: "tenant1".into(),
-        interface: Some(IfId(2)),
+        link: Some(2),
         prefixes: vec![p("2001:db8:65::/64")],
         pools: vec![Pool { first: a("2001:db8:65::1000"), last: a("2001:db8:65::1fff") }],
         delegations: Vec::new(),
@@ -430,10 +429,10 @@ fn one_link_cannot_take_the_leases_of_all() {
     };
     c.links.push(other);
     let mut s = Server::new(c.clone());
-    let ask = |s: &mut Server, link: u16, n: u32| {
-        let client = Host { mac: MacAddr([2, 0, 0, link as u8, (n >> 8) as u8, n as u8]), duid: duid(7) };
+    let ask = |s: &mut Server, link: u8, n: u32| {
+        let client = Host { mac: MacAddr([2, 0, 0, link, (n >> 8) as u8, n as u8]), duid: duid(7) };
         let mut request = client.request(M::Request, &[ia_na(1, &[])]);
-        request.interface = IfId(link);
+        request.link = u32::from(link);
         !s.handle(&request).answer.expect("always").none_available
     };
     // Half of a hundred is for both, 25 each; 50 are for whoever asks.
@@ -620,7 +619,7 @@ fn what_a_client_wants_and_there_is_is_told_and_nothing_else() {
 fn rfc9915_13_a_message_from_nowhere_is_not_answered() {
     let mut s = Server::new(config());
     let mut r = host(9).request(M::Solicit, &[ia_na(1, &[])]);
-    r.interface = IfId(7);
+    r.link = 7;
     assert_eq!(s.handle(&r).why, Some(DropReason::Dhcp6NoLink));
     let inner = host(9).message(M::Solicit, &[ia_na(1, &[])]);
     let r = request(mac(77), &relayed(0, "2001:db8:99::1", "fe80::9", &[], &inner));
@@ -630,7 +629,7 @@ fn behind_relays() -> Config {
     let mut c = config();
     c.links.push(Link {
         name: "rack7".into(),
-        interface: None,
+        link: None,
         prefixes: vec![p("2001:db8:77::/64")],
         pools: vec![Pool { first: a("2001:db8:77::1000"), last: a("2001:db8:77::1fff") }],
         delegations: Vec::new(),
@@ -745,7 +744,7 @@ fn rfc9915_13_a_relay_names_its_own_network_or_one_behind_relays_only() {
     let mut c = behind_relays();
     c.links.push(Link {
         name: "tenant1".into(),
-        interface: Some(IfId(1)),
+        link: Some(1),
         prefixes: vec![p("2001:db8:65::/64")],
         pools: vec![Pool { first: a("2001:db8:65::1000"), last: a("2001:db8:65::100f") }],
         delegations: Vec::new(),
@@ -755,9 +754,9 @@ fn rfc9915_13_a_relay_names_its_own_network_or_one_behind_relays_only() {
     });
     let mut s = Server::new(c);
     let inner = host(9).message(M::Request, &[ia_na(1, &[])]);
-    let mut ask = |interface: u16, link: &str| {
+    let mut ask = |number: u32, link: &str| {
         let mut r = request(mac(77), &relayed(0, link, "fe80::9", &[], &inner));
-        r.interface = IfId(interface);
+        r.link = number;
         let outcome = s.handle(&r);
         (outcome.why, outcome.changes.len())
     };
