@@ -144,6 +144,8 @@ listed! {
         VrrpNoAccept = "vrrp-no-accept",
         /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
         Dhcp6NoLink = "dhcp6-no-link",
+        /// DHCPv6: an answer to a message of a network that a new plan no longer has.
+        Dhcp6NetworkGone = "dhcp6-network-gone",
         /// DHCPv6: a message of a relay on a network whose relays are not believed.
         Dhcp6RelayUntrusted = "dhcp6-relay-untrusted",
         /// DHCPv6: a relay that names a link which is not behind the network that it spoke on: the address is not
