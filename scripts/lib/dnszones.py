@@ -65,6 +65,7 @@ leaf.between 300 TXT "the name above has no records"
 two 300 A {n.V4ONLY}
 two 300 A {n.CLIENT4}
 longttl 86400 A {n.V4ONLY}
+*.longttl 86400 A {n.V4ONLY}
 shortttl 5 A {n.V4ONLY}
 zerottl 0 A {n.V4ONLY}
 *.wild 300 A {n.V4ONLY}
@@ -132,7 +133,7 @@ mirror 300 A {n.V4ONLY}
     + "".join(f"bulk{i} 3600 AAAA 2001:db8:6::{i + 1:x}\n" for i in range(0, BULK, 10))
 )
 
-SHORT = SOA.format(minimum=20) + f"v4only 3600 A {n.V4ONLY}\nnodata 3600 TXT none\n"
+SHORT = SOA.format(minimum=20) + f"v4only 3600 A {n.V4ONLY}\n* 3600 A {n.V4ONLY}\nnodata 3600 TXT none\n"
 
 SECURE = (
     SOA.format(minimum=120)
@@ -150,7 +151,7 @@ mapped 300 AAAA ::ffff:{n.V4ONLY}
 """
 )
 # What is changed in bogus.example after it was signed.
-FORGED = "198.51.100.66"
+FORGED, FORGED6 = "198.51.100.66", "2001:db8:6::66"
 
 OTHER = SOA.format(minimum=120) + f"v4only 200 A {n.V4ONLY}\ndual 200 A {n.V4ONLY}\ndual 200 AAAA {n.V6ONLY}\n"
 
@@ -205,5 +206,5 @@ def sign(folder, zone, text):
     if zone.startswith("bogus."):
         text = done.read_text()
         assert n.V4ONLY in text
-        done.write_text(text.replace(n.V4ONLY, FORGED))
+        done.write_text(text.replace(n.V4ONLY, FORGED).replace(n.V6ONLY, FORGED6))
     return done, Path(keys / f"{key}.key").read_text()
