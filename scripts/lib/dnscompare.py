@@ -1,9 +1,18 @@
-"""The same 1,000 questions to unbound's dns64, BIND's dns64 and Causeway, all of which forward to the lab's resolver."""
+"""The same 1,000 questions to unbound's dns64, BIND's dns64 and Causeway, all of which forward to the lab's resolver.
+Every difference has a reason (`REASONS`), which appliance/docs/dns64-comparison.md explains; what has none is a failure.
+"""
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
 
 import dnsask
 import dnszones
+import lab
+import netns
 import network as n
-from dnsask import Question
+import resolvers
+from dnsask import Asker, Question
 
 COUNT = 1000
 
@@ -78,9 +87,32 @@ def questions():
     return out
 
 
-def ask_all(asked, askers):
-    """Each question to each server, one after the other: by server, by question."""
-    return {name: {q: dnsask.in_short(*asker.ask(q)) for q in asked} for name, asker in askers.items()}
+# Where the peers are, in cw-inet.
+PEERS = {"unbound": "2001:db8:6::64", "bind": "2001:db8:6::65"}
+
+
+@contextlib.contextmanager
+def peers():
+    """Starts both in the lab that is up. Gives who asks: by server."""
+    anchors = n.RUN / "resolver/anchors"
+    started = []
+    try:
+        for address in PEERS.values():
+            netns.run("ip", "-n", n.INET, "address", "add", f"{address}/128", "dev", "lo")
+        for name, make in (("unbound", resolvers.unbound_dns64), ("bind", resolvers.named_dns64)):
+            folder = n.RUN / f"peer-{name}"
+            server = make(f"peer-{name}", n.INET, folder, [PEERS[name]], anchors=anchors)
+            process = lab.start_process(server.name, server.ns, server.command)
+            started.append(process)
+            lab.wait_for(
+                lambda name=name: lab.connects(n.INET, PEERS[name], 53), 10, lambda s=server: lab.tail(s.name)
+            )
+        yield {"causeway": Asker(n.VM1, n.DNS64)} | {name: Asker(n.INET, a) for name, a in PEERS.items()}
+    finally:
+        for process in started:
+            netns.end(process.pid)
+        for address in PEERS.values():
+            netns.run("ip", "-n", n.INET, "address", "del", f"{address}/128", "dev", "lo", check=False)
 
 
 def differences(one, other, grain=2):
@@ -91,3 +123,109 @@ def differences(one, other, grain=2):
     if any(abs(ttl - other["ttls"].get(k, ttl)) > grain for k, ttl in one["ttls"].items()):
         out.add("ttls")
     return out
+
+
+@dataclass
+class Case:
+    """A question that a peer answers otherwise than Causeway."""
+
+    question: Question
+    peer: str
+    differs: set
+    ours: dict
+    theirs: dict
+    reason: str | None = None
+
+    @property
+    def name(self):
+        return self.question.name.lower()
+
+    @property
+    def synthesised(self):
+        """True if we made AAAA records."""
+        return self.ours is not None and any(PREFIX_TEXT in r for r in self.ours["answer"])
+
+    @property
+    def synthesised_there(self):
+        return self.theirs is not None and any(PREFIX_TEXT in r for r in self.theirs["answer"])
+
+    def __str__(self):
+        lines = [f"{self.question}: {self.peer}: {', '.join(sorted(self.differs))}"]
+        for what in sorted(self.differs):
+            lines += [f"    {what}: ours   {self.ours and self.ours.get(what)}", f"    {what}: theirs {self.theirs and self.theirs.get(what)}"]
+        return "\n".join(lines)
+
+
+PREFIX_TEXT = f"AAAA {n.NAT64_PREFIX}"
+
+
+@dataclass
+class Found:
+    """What came of it."""
+
+    cases: list = field(default_factory=list)
+    answers: dict = field(default_factory=dict)
+
+    @property
+    def unexplained(self):
+        return [c for c in self.cases if c.reason is None]
+
+    def counts(self):
+        """How many questions each peer answers as Causeway does, otherwise, and without a reason."""
+        out = {}
+        for peer in PEERS:
+            cases = [c for c in self.cases if c.peer == peer]
+            out |= {f"{peer}_same": COUNT - len(cases), f"{peer}_differ": len(cases)}
+        return out | {"unexplained": len(self.unexplained)}
+
+    def by_reason(self):
+        """(reason, peer) to the number of questions."""
+        return Counter((c.reason or "unexplained", c.peer) for c in self.cases)
+
+
+# --- why answers differ ----------------------------------------------------------------------------
+
+REASONS = {}
+
+
+def reason(key):
+    """Registers why an answer may differ. The first that holds counts."""
+
+    def register(function):
+        REASONS[key] = function
+        return function
+
+    return register
+
+
+def explain(case):
+    return next((key for key, holds in REASONS.items() if holds(case)), None)
+
+
+def compare(askers, say=lambda _text: None):
+    """Asks all servers each question in turn, so that what is in caches is of the same age, and compares."""
+    found = Found()
+    asked = questions()
+    for i, q in enumerate(asked):
+        found.answers[q] = {name: dnsask.in_short(*asker.ask(q)) for name, asker in askers.items()}
+        if i % 100 == 99:
+            say(f"{i + 1} of {len(asked)}")
+    for q, got in found.answers.items():
+        for peer in PEERS:
+            if differs := differences(got["causeway"], got[peer]):
+                case = Case(q, peer, differs, got["causeway"], got[peer])
+                case.reason = explain(case)
+                found.cases.append(case)
+    return found
+
+
+def table(found):
+    """How many questions each peer answers otherwise, by reason."""
+    counts = found.by_reason()
+    lines = ["| reason | unbound | BIND |", "| --- | ---: | ---: |"]
+    for key in [*REASONS, "unexplained"]:
+        if any(counts[key, peer] for peer in PEERS):
+            lines.append(f"| {key} | {counts[key, 'unbound']} | {counts[key, 'bind']} |")
+    same = found.counts()
+    lines.append(f"| (the same answer) | {same['unbound_same']} | {same['bind_same']} |")
+    return "\n".join(lines)

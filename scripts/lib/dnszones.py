@@ -175,10 +175,11 @@ PLAIN = {
 SIGNED = ("signed.example.", "nsec3.example.", "bogus.example.")
 
 
-def write(folder):
-    """Writes all zones into a folder. Gives the files by zone, and the trust anchors, one record a line."""
+def write(folder, extra=()):
+    """Writes all zones, and `extra` ones (name, text), into a folder. Gives the files by zone, and the trust anchors,
+    one record a line."""
     files = {}
-    for zone, text in PLAIN.items():
+    for zone, text in [*PLAIN.items(), *extra]:
         files[zone] = folder / ("root.zone" if zone == "." else f"{zone}zone")
         files[zone].write_text(f"$ORIGIN {zone}\n{text}")
     anchors = []

@@ -46,10 +46,11 @@ def unbound(name, ns, folder, addresses, server="", zones="", port=53):
     return Server(name, ns, ["/usr/sbin/unbound", "-d", "-p", "-c", conf], [(a, port) for a in addresses])
 
 
-def authority(name, ns, folder, addresses, server=""):
-    """unbound as the lab's resolver: recursive, validating, and with the lab's zones at hand."""
+def authority(name, ns, folder, addresses, server="", extra=()):
+    """unbound as the lab's resolver: recursive, validating, and with the lab's zones at hand, and `extra` ones (name,
+    text)."""
     folder.mkdir(parents=True, exist_ok=True)
-    files, anchors = dnszones.write(folder)
+    files, anchors = dnszones.write(folder, extra)
     (folder / "anchors").write_text(anchors)
     settings = [f"    trust-anchor-file: {folder / 'anchors'}", '    module-config: "validator iterator"']
     settings += [f"    local-zone: {zone} nodefault" for zone in (*OWN_REVERSE, "test.")]
