@@ -25,6 +25,12 @@ def shared(tmp_path_factory):
     yield from dnstools.labs(tmp_path_factory, "input")
 
 
+@pytest.fixture
+def live(shared):
+    yield shared
+    shared.dns()
+
+
 @pytest.fixture(autouse=True)
 def still_works(shared):
     """After each of these the next question is answered as before."""
@@ -205,17 +211,16 @@ def test_rfc7766_6_2_1_several_questions_on_one_connection(tcp):
         assert answered(s).id == i
 
 
-def test_rfc7766_6_2_1_1_pipelined_questions_are_answered_as_answers_come(shared, tcp):
+def test_rfc7766_6_2_1_1_pipelined_questions_are_answered_as_answers_come(live, tcp):
     """The slow one does not hold up the others."""
     zone = dnstools.Zone(*(f"n{i}.example. 300 IN AAAA {n.V6ONLY}" for i in range(20)), f"slow.example. 300 IN AAAA {n.V6ONLY}")
     upstream = dnstools.Resolver(lambda asked: [(0.7 if asked.key[0] == "slow.example." else 0.0, zone(asked))])
     with tools.closing(upstream):
-        shared.dns(upstreams=[dnstools.UPSTREAM])
+        live.dns(upstreams=[dnstools.UPSTREAM])
         s = tcp()
         s.sendall(framed(query("slow.example", ident=999)) + b"".join(framed(query(f"n{i}.example", ident=i)) for i in range(20)))
         ids = [answered(s).id for _ in range(21)]
         assert ids[-1] == 999 and set(ids[:-1]) == set(range(20))
-    shared.dns()
 
 
 def test_rfc7766_8_a_message_may_come_in_any_pieces(tcp):
@@ -240,8 +245,8 @@ def test_rfc7766_a_half_closed_connection_still_gets_its_answer(tcp):
     assert s.recv(1) == b""
 
 
-def test_rfc7766_6_2_3_an_idle_connection_is_closed(shared, tcp):
-    shared.dns(sections='[dns64.tcp]\nidle = "2s"\n')
+def test_rfc7766_6_2_3_an_idle_connection_is_closed(live, tcp):
+    live.dns(sections='[dns64.tcp]\nidle = "2s"\n')
     s = tcp()
     s.sendall(framed(query()))
     answered(s)
@@ -249,7 +254,6 @@ def test_rfc7766_6_2_3_an_idle_connection_is_closed(shared, tcp):
     s.settimeout(10)
     assert s.recv(1) == b""
     assert 1 < time.monotonic() - began < 5
-    shared.dns()
 
 
 @pytest.mark.parametrize("octets", [b"\0\0", b"\0\5hello", framed(query(flags=0x8100)), framed(query()[:11])])
@@ -273,8 +277,8 @@ def test_malformed_questions_over_tcp_are_format_errors(tcp):
         s.close()
 
 
-def test_a_slow_sender_is_not_waited_for_for_ever(shared, tcp):
-    shared.dns(sections='[dns64.tcp]\nidle = "2s"\n')
+def test_a_slow_sender_is_not_waited_for_for_ever(live, tcp):
+    live.dns(sections='[dns64.tcp]\nidle = "2s"\n')
     s = tcp()
     s.settimeout(0.4)
     message, ended = framed(query()), False
@@ -291,7 +295,6 @@ def test_a_slow_sender_is_not_waited_for_for_ever(shared, tcp):
         if ended:
             break
     assert ended and time.monotonic() - began < 12
-    shared.dns()
 
 
 def test_a_slow_reader_costs_a_bounded_amount(shared):
@@ -320,9 +323,9 @@ def netns_socket():
     return netns.open_socket(n.VM1, socket.AF_INET6, socket.SOCK_STREAM)
 
 
-def test_connections_of_a_client_are_bounded_and_others_are_served(shared):
+def test_connections_of_a_client_are_bounded_and_others_are_served(live):
     """Of one client as many as it may have; more of them push out its own oldest idle ones, or are refused."""
-    shared.dns("client-length = 128", sections="[dns64.tcp]\nper-client = 8\n")
+    live.dns("client-length = 128", sections="[dns64.tcp]\nper-client = 8\n")
     open_ones, refused = [], 0
     for _ in range(40):
         try:
@@ -346,7 +349,6 @@ def test_connections_of_a_client_are_bounded_and_others_are_served(shared):
     assert dig("v4only.example", "AAAA", "+tcp", ns=n.VM2).data("AAAA") == [SYNTHESISED]
     for s in open_ones:
         s.close()
-    shared.dns()
 
 
 def test_half_open_connections_do_not_push_out_others(shared, tcp):
