@@ -8,6 +8,7 @@
 
 use crate::config::{self, Config};
 use crate::control::ControlHandle;
+use crate::control::dns::{CacheRow, DnsReport, UpstreamRow, ViewRow};
 use crate::control::introspect::{
     BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
     Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
@@ -17,9 +18,12 @@ use crate::control::lease_api;
 use crate::control::leases::{self, LeasedSources, Leases, Rings, Standing};
 use crate::control::track::{self, Judgement, Seen};
 use crate::plan::{Plan, PortFacts, first_hop};
-use crate::worker::{Clock, Mailbox, Shared, TscClock, Worker};
+use crate::worker::{Clock, DnsShared, Mailbox, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
 use causeway_dhcpv6::Engine;
+use causeway_dns64::cache::Cache;
+use causeway_dns64::explain::{Explained, Lookup};
+use causeway_dns64::status::Sample;
 use causeway_flowtable::{Bindings, FlowTable, Kind, Mapping, Reader, Session, TICK_MICROS, Tick};
 use causeway_hwprofiles::bringup::{
     self, Control as PortControl, ControlError, Device, PollLoop, PortInfo, PortSpec, RssSpec, Spec,
@@ -146,7 +150,9 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
     let [a, b, ..] = seed()?;
     let bindings = Arc::new(Bindings::new(plan.bindings(), [a, b])?);
-    let shared = Arc::new(Shared::<MbufFrame>::new(table, resolved, bindings, workers));
+    let mut shared = Shared::<MbufFrame>::new(table, resolved, bindings, workers);
+    shared.dns = plan.dns64.as_deref().map(dns_shared).transpose()?;
+    let shared = Arc::new(shared);
     let clock = TscClock::new();
     take_virtual_macs(&plan, &gateway.control())?;
     let sources = Arc::new(LeasedSources::new(Arc::clone(&shared.bindings), links(&plan)));
@@ -190,6 +196,15 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
         return Err(GatewayError::Worker(id).into());
     }
     Ok(())
+}
+
+/// The cache of the resolver, whose memory is taken now.
+fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Error>> {
+    let cache = Arc::new(Cache::new(&config.cache)?);
+    info!(stats = ?cache.stats(), "DNS cache is ready");
+    let mut cookies = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut cookies)?;
+    Ok(DnsShared { cache, cookies })
 }
 
 /// Makes the ports take frames for the virtual routers' addresses. A device without filters for them takes
@@ -749,6 +764,46 @@ impl Introspect for Running {
         rows.collect()
     }
 
+    fn dns64(&self) -> Option<Arc<causeway_dns64::Config>> {
+        self.plan().dns64.clone()
+    }
+
+    fn dns(&self) -> Option<DnsReport> {
+        let plan = self.plan();
+        let config = plan.dns64.as_ref()?;
+        Some(DnsReport {
+            listen: config.listen.clone(),
+            upstreams: UpstreamRow::all(&config.upstreams, &plan.dns64_status),
+            cache: self.shared.dns.as_ref().map(|dns| cache_row(&dns.cache)),
+            rates: Vec::new(),
+            views: ViewRow::all(config),
+        })
+    }
+
+    fn dns_lookup(&self, lookup: Box<Lookup>) -> bool {
+        self.shared.mailboxes.first().is_some_and(|m| m.dns_lookups.push(lookup).is_ok())
+    }
+
+    fn dns_explained(&self) -> Option<Box<Explained>> {
+        self.shared.mailboxes.first()?.dns_explained.pop()
+    }
+
+    fn dns_sample(&self, worker: u16) -> Option<Sample> {
+        self.shared.mailboxes.get(usize::from(worker))?.dns_samples.pop()
+    }
+
+    fn dns_flush(&self, name: Option<&[u8]>) -> Option<u64> {
+        let cache = &self.shared.dns.as_ref()?.cache;
+        Some(match name {
+            Some(name) => cache.forget(name) as u64,
+            None => {
+                let entries = cache.stats().entries;
+                cache.clear();
+                entries
+            }
+        })
+    }
+
     fn generations(&self) -> Generations {
         self.generations_of(self.plan().generation)
     }
@@ -794,6 +849,17 @@ impl Introspect for Running {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+fn cache_row(cache: &Cache) -> CacheRow {
+    let stats = cache.stats();
+    CacheRow {
+        octets: stats.octets as u64,
+        octets_used: stats.used_octets as u64,
+        entries: stats.entries,
+        evictions: stats.evicted,
+        refused: stats.refused,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan: what workers make of a configuration. Immutable; a reload makes a new one of the next
 //! generation, which each worker takes over between two polls.
 
+pub mod dns64;
 pub mod first_hop;
 mod views;
 
@@ -12,6 +13,7 @@ use causeway_core::classify::{Classifier, MACS_PER_PORT};
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::route::{Route4, Route6, RouteError, Target};
 use causeway_core::{IfId, Instant, Interface, Interfaces, Prefix4, Prefix6, Role, Routes, Validation};
+use causeway_dns64::status::UpstreamsStatus;
 use causeway_wire::{MacAddr, l4};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -52,6 +54,10 @@ pub struct Plan {
     pub ra: Arc<causeway_ra::Advertisements>,
     /// DHCPv6, if it is configured.
     pub dhcpv6: Option<Arc<causeway_dhcpv6::Config>>,
+    /// The resolver, if it is configured.
+    pub dns64: Option<Arc<causeway_dns64::Config>>,
+    /// How its upstreams do at each worker; empty without it. Survives a reload that leaves them as they are.
+    pub dns64_status: Vec<Arc<UpstreamsStatus>>,
     /// ICMP errors a second and at once, for each stage of each worker that sends any.
     icmp: (u32, u32),
 }
@@ -170,6 +176,8 @@ impl Plan {
         };
         // The lease thread alone has to know the server's DUID that is kept with the leases.
         let dhcpv6 = first_hop::dhcpv6_of(config, &[]);
+        let dns64 = dns64::dns64_of(config);
+        let dns64_status = dns64::status_of(dns64.as_ref(), config.resolved.workers, before);
         let neighbor = neighbor(config);
         neighbor.check()?;
         let icmp = (config.icmp.errors_per_second.get(), config.icmp.errors_burst.get());
@@ -183,6 +191,8 @@ impl Plan {
             tracking,
             ra: Arc::new(ra),
             dhcpv6: dhcpv6.map(Arc::new),
+            dns64: dns64.map(Arc::new),
+            dns64_status,
             icmp,
         })
     }

@@ -1,6 +1,9 @@
 //! Help for tests of this crate.
 
+pub(crate) mod dns;
+
 use crate::config::Config;
+use crate::control::dns::DnsReport;
 use crate::control::introspect::{
     BlockRow, Generations, Introspect, MappingPage, MappingQuery, MappingRow, NeighborRow, PoolRow, PortRow,
     Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
@@ -8,7 +11,10 @@ use crate::control::introspect::{
 };
 use crate::control::track::Judgement;
 use causeway_core::{Counter, Counters, DropReason, Event, IfId, Instant};
+use causeway_dns64::explain::{Explained, Lookup};
+use causeway_dns64::status::Sample;
 use causeway_nat64::Log;
+use dns::FakeResolver;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -62,6 +68,8 @@ pub(crate) struct FakeGateway {
     pub(crate) reloads: Mutex<Vec<Arc<Config>>>,
     /// What it says to the next one.
     pub(crate) refuse: Mutex<Option<ReloadError>>,
+    /// The resolver.
+    pub(crate) dns: FakeResolver,
     /// Slots looked at in one page, as a real table would bound them.
     pub(crate) slots_per_page: usize,
 }
@@ -110,6 +118,7 @@ impl FakeGateway {
             generation: AtomicU64::new(1),
             reloads: Mutex::default(),
             refuse: Mutex::default(),
+            dns: FakeResolver::default(),
             slots_per_page: 100,
         }
     }
@@ -269,6 +278,32 @@ impl Introspect for FakeGateway {
             networks: vec!["tenant0".to_owned()],
             ..PortRow::default()
         }]
+    }
+
+    fn dns64(&self) -> Option<Arc<causeway_dns64::Config>> {
+        self.dns.config.lock().unwrap().clone()
+    }
+
+    fn dns(&self) -> Option<DnsReport> {
+        self.dns64().map(|config| self.dns.report(&config))
+    }
+
+    fn dns_lookup(&self, lookup: Box<Lookup>) -> bool {
+        self.dns.lookup(lookup)
+    }
+
+    fn dns_explained(&self) -> Option<Box<Explained>> {
+        self.dns.explained.lock().unwrap().pop_front()
+    }
+
+    fn dns_sample(&self, worker: u16) -> Option<Sample> {
+        if worker == 0 { self.dns.samples.lock().unwrap().pop_front() } else { None }
+    }
+
+    fn dns_flush(&self, name: Option<&[u8]>) -> Option<u64> {
+        self.dns64()?;
+        self.dns.flushed.lock().unwrap().push(name.map(<[u8]>::to_vec));
+        Some(3)
     }
 
     fn generations(&self) -> Generations {

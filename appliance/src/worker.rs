@@ -47,6 +47,10 @@ const EVENT_RING: usize = 1024;
 const LOG_RING: usize = 16_384;
 /// DHCPv6 messages that wait for control, and answers that wait for their worker.
 const DHCP_RING: usize = 2048;
+/// Lookups that control asks for, and what came of them.
+const DNS_LOOKUP_RING: usize = 16;
+/// Samples of DNS questions that wait for control.
+const DNS_SAMPLE_RING: usize = 256;
 /// Plans on their way to a worker. Control waits for adoption, so one is enough; two let it hurry.
 const PLAN_RING: usize = 2;
 /// How long all workers together take to judge every flow slot once.
@@ -121,6 +125,12 @@ pub struct Mailbox<F> {
     pub dhcp_requests: Arc<ArrayQueue<Box<causeway_dhcpv6::Request>>>,
     /// Answers to them.
     pub dhcp_answers: Arc<ArrayQueue<Box<causeway_dhcpv6::Answer>>>,
+    /// Names that control wants looked up, step by step.
+    pub dns_lookups: ArrayQueue<Box<causeway_dns64::explain::Lookup>>,
+    /// What came of them.
+    pub dns_explained: ArrayQueue<Box<causeway_dns64::explain::Explained>>,
+    /// Samples of DNS questions for control.
+    pub dns_samples: ArrayQueue<causeway_dns64::status::Sample>,
 }
 
 impl<F> Mailbox<F> {
@@ -137,8 +147,20 @@ impl<F> Mailbox<F> {
             announce: AtomicBool::new(false),
             dhcp_requests: Arc::new(ArrayQueue::new(DHCP_RING)),
             dhcp_answers: Arc::new(ArrayQueue::new(DHCP_RING)),
+            dns_lookups: ArrayQueue::new(DNS_LOOKUP_RING),
+            dns_explained: ArrayQueue::new(DNS_LOOKUP_RING),
+            dns_samples: ArrayQueue::new(DNS_SAMPLE_RING),
         }
     }
+}
+
+/// What the resolver's workers share.
+#[derive(Debug)]
+pub struct DnsShared {
+    /// The cache.
+    pub cache: Arc<causeway_dns64::cache::Cache>,
+    /// What cookies are made with (RFC 9018 4.2): a client may come to any worker.
+    pub cookies: [u8; 16],
 }
 
 /// What all workers share.
@@ -154,6 +176,8 @@ pub struct Shared<F> {
     pub vrrp: Arc<causeway_vrrp::Shared>,
     /// Who may send from which address, as the leases have it.
     pub bindings: Arc<Bindings>,
+    /// What the resolver's workers share; nothing without DNS64.
+    pub dns: Option<DnsShared>,
     /// Another gateway has all leases and is ready to take over.
     pub peer_ready: AtomicBool,
     /// Worker 0 has seen to it that the gateway may end.
@@ -178,6 +202,7 @@ impl<F> Shared<F> {
             mailboxes: (0..workers).map(|_| Mailbox::new()).collect(),
             vrrp: Arc::new(causeway_vrrp::Shared::new()),
             bindings,
+            dns: None,
             peer_ready: AtomicBool::new(false),
             left: AtomicBool::new(false),
             slots_per_worker,

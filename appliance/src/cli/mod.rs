@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it failed; 2 bad usage or bad configuration, nothing was started; 3 no gateway
 //! runs on the control socket.
 
+mod dns;
 mod docs;
 mod hw;
 mod leases;
@@ -82,6 +83,9 @@ enum Command {
     /// Leases: who had which address, and taking leases back.
     #[command(subcommand, after_help = AFTER_HELP)]
     Leases(leases::Leases),
+    /// The resolver: how a name is looked up, and forgetting cached answers.
+    #[command(subcommand, after_help = AFTER_HELP)]
+    Dns(dns::Dns),
     /// What follows from a configuration of NAT64, without a running gateway.
     #[command(subcommand)]
     Nat64(nat64::Nat64),
@@ -235,6 +239,11 @@ enum Show {
         #[command(flatten)]
         common: ShowArgs,
     },
+    /// The resolver: its upstreams, its cache, how much it is asked, what clients see.
+    Dns {
+        #[command(flatten)]
+        common: ShowArgs,
+    },
     /// What router advertisements say on each network.
     Ra {
         #[command(flatten)]
@@ -353,6 +362,7 @@ fn execute(command: Command, launch: Launch, out: &mut Output) -> u8 {
         Command::Reload { socket, json } => reload(&socket, json, out),
         Command::Show(what) => show(what, out),
         Command::Leases(what) => leases::execute(&what, out),
+        Command::Dns(what) => dns::execute(&what, out),
         Command::Nat64(what) => nat64::execute(&what, out),
         Command::Hw(what) => hw::execute(&what, out),
         Command::Docs(Docs::Counters) => {
@@ -541,6 +551,7 @@ fn show(what: Show, out: &mut Output) -> u8 {
         | Show::Leases { common, .. }
         | Show::Peer { common }
         | Show::Vrrp { common }
+        | Show::Dns { common }
         | Show::Ra { common }
         | Show::Plan { common } => common,
     };

@@ -3,6 +3,7 @@
 use super::Show;
 use super::table::{Align, Table};
 use crate::control::client::{self, Client, ClientError};
+use crate::control::dns::DnsReport;
 use crate::control::introspect::{
     CounterKind, CounterRow, Generations, MappingPage, MappingRow, NeighborRow, PAGE, PlanReport, PoolRow,
     PortRow, RaRow, ReloadReport, SUBSCRIBERS_PAGE, SessionPage, SessionRow, SubscriberPage, SubscriberRow,
@@ -114,6 +115,13 @@ pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
             let value = client.get("/v1/vrrp")?;
             let report: Option<VrrpReport> = rows1(client, &value, "vrrp")?;
             let text = report.map_or_else(|| "no virtual routers are configured\n".to_owned(), |r| vrrp(&r));
+            Ok(Shown { text, json: value })
+        }
+        Show::Dns { .. } => {
+            let value = client.get("/v1/dns")?;
+            let report: Option<DnsReport> = rows1(client, &value, "dns")?;
+            let text =
+                report.map_or_else(|| "no [dns64] is configured\n".to_owned(), |r| super::dns::report(&r));
             Ok(Shown { text, json: value })
         }
         Show::Ra { .. } => {

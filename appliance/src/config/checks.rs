@@ -1,6 +1,7 @@
 //! What contradicts what: checks over the whole file, after each value was read by itself.
 
 mod dhcpv6;
+mod dns64;
 mod nat64;
 mod ra;
 mod vrrp;
@@ -37,9 +38,11 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     ra::check(source, &draft, &networks, &mut notes);
     dhcpv6::check(source, &draft, &networks, &mut notes);
     let next_hops = vrrp::check(source, &draft, &networks, &mut notes);
+    let dns64 = dns64::check(source, &draft, &networks, &mut notes);
     isolation(source, &draft, &networks);
     notes_on_timeouts(&draft, &mut notes);
     let resolved = profile::check(source, &draft, &networks, &mut notes).unwrap_or_default();
+    dns64::ports(source, &draft, resolved.workers, &mut notes);
     if !networks.iter().any(|n| n.built.role == Role::Uplink) {
         notes.push("no network has role \"uplink\": nothing outside can be reached".to_owned());
     }
@@ -52,7 +55,7 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     let places = nat64::Places::of(&draft);
     let advertised: Vec<_> = draft.networks.iter().map(|n| n.ra.as_ref().map(|ra| ra.at.clone())).collect();
     let networks = networks.into_iter().map(|n| n.built).collect();
-    let config = draft.build(networks, routes, next_hops, resolved, notes)?;
+    let config = draft.build(networks, routes, next_hops, dns64, resolved, notes)?;
     // What only the packet path knows: a file that passes is one that a gateway starts with.
     if let Some(places) = places.filter(|_| !source.bad(""))
         && let Some(n) = &config.nat64

@@ -109,7 +109,7 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
 }
 
 /// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
-const RESTART: [&str; 19] = [
+const RESTART: [&str; 27] = [
     "gateway",
     "capacity",
     "port",
@@ -119,6 +119,14 @@ const RESTART: [&str; 19] = [
     "icmp",
     "neighbor",
     "nat64.subscribers.capacity",
+    "dns64.cache",
+    "dns64.max-ttl",
+    "dns64.max-negative-ttl",
+    "dns64.failure-ttl",
+    "dns64.prefetch",
+    "dns64.stale",
+    "dns64.stale-ttl",
+    "dns64.stale-after",
     "dhcpv6.leases",
     "dhcpv6.capacity",
     "dhcpv6.duid",
@@ -132,8 +140,8 @@ const RESTART: [&str; 19] = [
 ];
 
 /// Sections that a running gateway cannot begin or end to have: the thread and the file of the leases, the
-/// connection to the other gateway, the MAC addresses of virtual routers.
-const RESTART_WHOLE: [&str; 3] = ["dhcpv6", "dhcpv6.peer", "vrrp"];
+/// connection to the other gateway, the MAC addresses of virtual routers, the memory of the resolver's cache.
+const RESTART_WHOLE: [&str; 4] = ["dhcpv6", "dhcpv6.peer", "vrrp", "dns64"];
 
 /// True for a virtual router that comes or goes; what is inside one can change.
 fn whole_router(key: &str) -> bool {

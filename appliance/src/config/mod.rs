@@ -10,6 +10,7 @@
 
 mod checks;
 mod diff;
+mod dns64;
 mod error;
 mod first_hop;
 mod nat64;
@@ -22,6 +23,7 @@ pub mod special;
 mod types;
 
 pub use diff::{Change, changes, restart_needed};
+pub use dns64::{DEFAULT_VIEW, Dns64, DnsRules, DnsTcp, DnsView, LocalName};
 pub use error::{ConfigError, ConfigErrors};
 pub use first_hop::{
     Delegate, DhcpServer, Dhcpv6, Dns, EncryptedDns, LeasePeer, Ra, RaPrefix, RaRoute, RelayedLink,
@@ -30,17 +32,19 @@ pub use first_hop::{
 pub use nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
 pub use natlog::{Collector, NatLog};
 pub use types::{
-    AbsolutePath, AckTimeout, AddressFamily, AddressRange, AllocationMode, AloneAfter, Alpn, BlockSize,
-    BootUrl, Burst, Checksum4, ClassOctet, Core, Delay, DelegatedLength, Descriptors, DnsLifetime, DohPath,
-    Domain, DomainName, DontFragment, Duid, Endpoint4, Endpoint6, Entries, Filtering, History, HoldDown,
-    HopLimit, Host4, Host6, Iaid, Inbound, InterfaceId, LeaseLifetime, Leases, Lifetime, LinkLocal,
-    LogFormat, Lookups, Mac, MaxInterval, Messages, MinInterval, MssClamp, Mtu, Name, Nat64Prefix, Neighbors,
-    PacketOctets, Packets, Pause, PciAddress, PeerAddress, Penalty, PerClient, PerSecond, PortNumber,
-    PortRange, PortalUri, Ports, PortsMax, PortsMin, Prefix, Refresh, Rest, RetryMost, RouterLifetime,
-    RouterPreference, SegmentOctets, ServerPreference, ServicePriority, SessionRate, SessionsMax, Solicited,
-    SourceValidation, Span, SpanOrOff, StaticProtocol, SubscriberEntries, SubscriberLength, Target,
-    TemplateInterval, Timeout, UdpZeroChecksum, UnicastAddress, Vdev, Vlan, Vrid, VrrpInterval, VrrpPriority,
-    Waiting, Workers,
+    AbsolutePath, AckTimeout, AddressFamily, AddressRange, AllocationMode, AloneAfter, Alpn, AnswerOctets,
+    BlockSize, BootUrl, Burst, CacheTtl, Checksum4, ClassOctet, ClientLength, Connections, Core, Delay,
+    DelegatedLength, Descriptors, DnsLifetime, DohPath, Domain, DomainName, DontFragment, Duid, Endpoint4,
+    Endpoint6, Entries, FailureTtl, Filtering, History, HoldDown, HopLimit, Host4, Host6, Iaid, IdleAfter,
+    Inbound, InterfaceId, LeaseLifetime, Leases, Lifetime, LinkLocal, LocalTtl, LogFormat, Lookups, Mac,
+    MaxInterval, MemorySize, Messages, MinInterval, MssClamp, Mtu, Name, Nat64Prefix, Neighbors, OnFailure,
+    PacketOctets, Packets, Patience, Pause, PciAddress, PeerAddress, Penalty, PerClient, PerSecond,
+    PortNumber, PortRange, PortalUri, Ports, PortsMax, PortsMin, Prefix, Questions, Refresh, Resolver, Rest,
+    RetryMost, RouterLifetime, RouterPreference, SampleEvery, SegmentOctets, ServerPreference,
+    ServicePriority, SessionRate, SessionsMax, Solicited, SourceValidation, Span, SpanOrOff, StaleAfter,
+    StaleFor, StaleTtl, StaticProtocol, SubscriberEntries, SubscriberLength, Target, TemplateInterval,
+    Timeout, Tries, UdpZeroChecksum, UnicastAddress, Vdev, Vlan, Vrid, VrrpInterval, VrrpPriority, Waiting,
+    Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -70,6 +74,9 @@ pub struct Config {
     pub nat64: Option<Nat64>,
     /// What hosts are told of DNS.
     pub dns: Dns,
+    /// The resolver, if it is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns64: Option<Dns64>,
     /// The DHCPv6 server, if a network or a link behind relays has DHCPv6.
     pub dhcpv6: Option<DhcpServer>,
     /// The virtual routers, if there are any.

@@ -1,5 +1,6 @@
 //! The resolved configuration for people.
 
+mod dns64;
 mod first_hop;
 mod nat64;
 
@@ -77,6 +78,9 @@ pub(super) fn render(c: &Config) -> String {
     }
 
     out.push_str(&first_hop::sections(c));
+    if let Some(d) = &c.dns64 {
+        let _ = writeln!(out, "{}", dns64::table(d));
+    }
 
     let mut t = Table::pairs();
     match &c.nat64 {

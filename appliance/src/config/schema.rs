@@ -3,6 +3,7 @@
 
 mod dhcpv6;
 mod dns;
+mod dns64;
 mod nat64;
 mod ra;
 mod vrrp;
@@ -13,16 +14,17 @@ use super::natlog::{self, NatLogDraft};
 use super::read::{self, At, Item, Read, Section, Source};
 use super::types::Written;
 use super::{
-    AbsolutePath, Capacity, ClassOctet, Config, Control, Core, Descriptors, Device, DontFragment, Filtering,
-    Gateway, HoldDown, Host4, Host6, Icmp, Inbound, Isolation, LinkLocal, Log, LogFormat, Lookups, MssClamp,
-    Mtu, Name, Nat64, Nat64Prefix, Neighbor, Neighbors, Packets, Pause, PciAddress, PerSecond, Port,
-    PortNumber, PortRange, PortalUri, Prefix, Resolved, SourceValidation, Span, SpanOrOff, Subscribers,
+    AbsolutePath, Capacity, ClassOctet, Config, Control, Core, Descriptors, Device, Dns64, DontFragment,
+    Filtering, Gateway, HoldDown, Host4, Host6, Icmp, Inbound, Isolation, LinkLocal, Log, LogFormat, Lookups,
+    MssClamp, Mtu, Name, Nat64, Nat64Prefix, Neighbor, Neighbors, Packets, Pause, PciAddress, PerSecond,
+    Port, PortNumber, PortRange, PortalUri, Prefix, Resolved, SourceValidation, Span, SpanOrOff, Subscribers,
     Target, Timeout, Timeouts, TrackedHop, UdpZeroChecksum, Vdev, Vlan, Waiting, Watchdog, Workers,
     default_socket,
 };
 use causeway_core::net::{Prefix4, Prefix6, Role};
 pub(super) use dhcpv6::{Dhcpv6Draft, ReservationDraft, ServerDraft};
 pub(super) use dns::DnsDraft;
+pub(super) use dns64::{Dns64Draft, RulesDraft, ViewDraft};
 pub(super) use nat64::{AllocationDraft, LimitsDraft, StaticDraft, TenantDraft};
 pub(super) use ra::RaDraft;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -39,6 +41,7 @@ pub(super) struct Draft {
     pub(super) routes: Vec<RouteDraft>,
     pub(super) nat64: Option<Nat64Draft>,
     pub(super) dns: DnsDraft,
+    pub(super) dns64: Option<Dns64Draft>,
     pub(super) dhcpv6: ServerDraft,
     pub(super) vrrp: Option<vrrp::VrrpDraft>,
     pub(super) isolation: IsolationDraft,
@@ -220,6 +223,7 @@ fn draft<'t>(source: &Source<'_>, document: &'t DeTable<'t>) -> Draft {
         routes: root.sections("route").into_iter().map(route).collect(),
         nat64: nat64(root.section("nat64")),
         dns: dns::dns(root.section("dns")),
+        dns64: dns64::dns64(root.section("dns64")),
         dhcpv6: dhcpv6::server(root.section("dhcpv6")),
         vrrp: vrrp::vrrp(root.section("vrrp")),
         isolation: isolation(root.section("isolation")),
@@ -440,6 +444,7 @@ impl Draft {
         networks: Vec<super::Network>,
         routes: Vec<super::Route>,
         next_hops: Vec<TrackedHop>,
+        dns64: Option<Dns64>,
         resolved: Resolved,
         notes: Vec<String>,
     ) -> Option<Config> {
@@ -470,6 +475,7 @@ impl Draft {
                 None => None,
             },
             dns: self.dns.build()?,
+            dns64,
             dhcpv6,
             vrrp: match self.vrrp {
                 Some(v) => Some(v.build(next_hops)?),

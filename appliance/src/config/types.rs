@@ -4,6 +4,7 @@
 mod address;
 mod client;
 mod device;
+mod dns64;
 mod lifetime;
 mod name;
 mod nat64;
@@ -13,9 +14,11 @@ pub use address::{LinkLocal, Nat64Prefix, Prefix, Target};
 pub(super) use address::{Written, host4, unicast4};
 pub use client::{AddressRange, Duid, Host6, InterfaceId, Mac, PeerAddress, UnicastAddress};
 pub use device::{PciAddress, Vdev};
+pub use dns64::{MemorySize, Resolver, StaleFor};
 pub use lifetime::{
-    AckTimeout, AloneAfter, Delay, DnsLifetime, History, LeaseLifetime, Lifetime, MaxInterval, MinInterval,
-    Refresh, Rest, RetryMost, RouterLifetime, VrrpInterval,
+    AckTimeout, AloneAfter, CacheTtl, Delay, DnsLifetime, FailureTtl, History, IdleAfter, LeaseLifetime,
+    Lifetime, LocalTtl, MaxInterval, MinInterval, Patience, Refresh, Rest, RetryMost, RouterLifetime,
+    StaleAfter, StaleTtl, VrrpInterval,
 };
 pub use name::{Alpn, BootUrl, DohPath, DomainName, PortalUri};
 pub use nat64::{
@@ -23,10 +26,11 @@ pub use nat64::{
     SessionsMax,
 };
 pub use number::{
-    Burst, Core, DelegatedLength, Descriptors, Domain, Entries, HopLimit, Iaid, Leases, Lookups, Messages,
-    Mtu, Neighbors, PacketOctets, Packets, Pause, Penalty, PerClient, PerSecond, PortNumber, Ports, PortsMin,
-    SegmentOctets, ServerPreference, ServicePriority, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
-    TemplateInterval, Timeout, Vlan, Vrid, VrrpPriority, Waiting, Workers,
+    AnswerOctets, Burst, ClientLength, Connections, Core, DelegatedLength, Descriptors, Domain, Entries,
+    HopLimit, Iaid, Leases, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets, Pause, Penalty,
+    PerClient, PerSecond, PortNumber, Ports, PortsMin, Questions, SampleEvery, SegmentOctets,
+    ServerPreference, ServicePriority, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
+    TemplateInterval, Timeout, Tries, Vlan, Vrid, VrrpPriority, Waiting, Workers,
 };
 
 use super::read::{self, Read};
@@ -283,6 +287,16 @@ words! {
         Text = "text",
         /// One JSON object a line.
         Json = "json",
+    }
+}
+
+words! {
+    /// What a failure of the question for AAAA records means (RFC 6147 5.1.2, 5.1.3).
+    OnFailure("\"fail\" or \"synthesise\"") {
+        /// A failure, which the client is told.
+        Fail = "fail",
+        /// That there are none: AAAA records are made of A records.
+        Synthesise = "synthesise",
     }
 }
 

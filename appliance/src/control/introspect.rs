@@ -8,6 +8,8 @@ use causeway_core::Instant;
 use causeway_core::counters::{Counter, Counters, DropReason};
 use causeway_core::event::Event;
 use causeway_core::net::{IfId, Prefix4, Prefix6};
+use causeway_dns64::explain::{Explained, Lookup};
+use causeway_dns64::status::Sample;
 use causeway_nat64::Log;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -75,6 +77,25 @@ pub trait Introspect: Send + Sync {
 
     /// What is advertised on each network that has router advertisements.
     fn router_advertisements(&self) -> Vec<RaRow>;
+
+    /// The resolver as the newest plan has it. Nothing if there is none.
+    fn dns64(&self) -> Option<Arc<causeway_dns64::Config>>;
+
+    /// How the resolver is doing, but for its rates; nothing without one.
+    fn dns(&self) -> Option<super::dns::DnsReport>;
+
+    /// Has a worker look something up. False if it takes no more now.
+    fn dns_lookup(&self, lookup: Box<Lookup>) -> bool;
+
+    /// What came of a lookup, if one is done.
+    fn dns_explained(&self) -> Option<Box<Explained>>;
+
+    /// The next question that a worker sampled, if there is one.
+    fn dns_sample(&self, worker: u16) -> Option<Sample>;
+
+    /// Forgets cached answers: all, or those of a name (wire form, lower case) and of all names under it. How many
+    /// there were; nothing without a resolver.
+    fn dns_flush(&self, name: Option<&[u8]>) -> Option<u64>;
 
     /// Which generation of the plan is in use: the newest, and that of each worker.
     fn generations(&self) -> Generations;

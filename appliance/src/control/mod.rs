@@ -5,6 +5,7 @@
 //!  SIGHUP ------------------------------> reload --+
 //!  workers' rings -> events -> master map of neighbours, log
 //!  workers' logs --> natlog -> log, IPFIX collectors
+//!  lookups, samples of questions <-> dns -> log
 //!  workers' heartbeats -> watchdog -> log, end of the process
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! worker there.
 
 pub mod client;
+pub mod dns;
 mod events;
 pub mod introspect;
 pub mod lease_api;
@@ -166,11 +168,13 @@ async fn serve(
     let _ = ready.send(Ok(()));
     let events = tokio::spawn(events::run(Arc::clone(&state), DRAIN_EVERY));
     let natlog = tokio::spawn(natlog::run(Arc::clone(&state), DRAIN_EVERY, stopped.clone()));
+    let resolver = tokio::spawn(dns::run(Arc::clone(&state), DRAIN_EVERY));
     let watch = tokio::spawn(watchdog::run(Arc::clone(&state), CHECK_EVERY, on_dead));
     let track = tokio::spawn(track::run(Arc::clone(&state), track::EVERY));
     let reload = hangup.map(|hangup| tokio::spawn(reload_on(hangup, Arc::clone(&state))));
     server::run(listener, state, stopped).await;
     events.abort();
+    resolver.abort();
     track.abort();
     watch.abort();
     if let Some(reload) = reload {

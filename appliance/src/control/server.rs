@@ -13,6 +13,7 @@
 //! | GET /v1/vrrp | where the virtual routers stand; `vrrp` is null without any |
 //! | GET /v1/ra | what is advertised on each network |
 //! | /v1/leases... | see `lease_api` |
+//! | /v1/dns... | see `dns` |
 //! | GET /v1/plan | the resolved configuration and its generation |
 //! | POST /v1/reload | reads the configuration file again |
 //!
@@ -52,6 +53,7 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
         .route("/v1/counters", get(counters))
         .route("/v1/ports", get(ports))
         .merge(super::lease_api::routes())
+        .merge(super::dns::routes())
         .route("/v1/vrrp", get(vrrp))
         .route("/v1/ra", get(router_advertisements))
         .route("/v1/plan", get(plan))

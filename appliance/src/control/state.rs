@@ -1,5 +1,6 @@
 //! What the parts of control share, and how a reload goes.
 
+use super::dns::{Lookups, Rates};
 use super::events::NeighborMap;
 use super::introspect::{Generations, Introspect, ReloadError, ReloadReport};
 use super::notify::Notifier;
@@ -25,6 +26,10 @@ pub(super) struct State {
     pub(super) neighbors: NeighborMap,
     /// What control itself counts. Only the task of the mapping log writes it.
     pub(super) counters: Counters,
+    /// Lookups that somebody waits for.
+    pub(super) lookups: Lookups,
+    /// How fast the resolver counts.
+    pub(super) dns_rates: Rates,
     /// The service manager.
     pub(super) notifier: Notifier,
 }
@@ -54,6 +59,8 @@ impl State {
             reloading: tokio::sync::Mutex::new(()),
             neighbors: NeighborMap::new(most),
             counters: Counters::new(),
+            lookups: Lookups::default(),
+            dns_rates: Rates::default(),
             notifier,
         }
     }

@@ -469,3 +469,87 @@ fn sighup_reloads() {
     hangup();
     wait_for("the configuration is taken over", || gateway.reloads.lock().unwrap().len() == 2);
 }
+
+/// A gateway with a resolver that has two upstreams and two views.
+fn resolving() -> Rig {
+    let text = "[dns64]\nupstreams = [\"198.51.100.53\", \"2001:db8:6::53\"]\nlisten = [\"2001:db8:64::1\"]\n\
+                [[dns64.view]]\nname = \"plain\"\nsources = [\"2001:db8:64::/80\"]\ndns64 = false\n";
+    let rig = Rig::with(FakeGateway::new(0), text);
+    let config = crate::plan::dns64::dns64_of(&rig.control.as_ref().unwrap().state.config());
+    *rig.gateway.dns.config.lock().unwrap() = config.map(Arc::new);
+    rig
+}
+
+#[test]
+fn a_lookup_goes_to_a_worker_and_comes_back_with_its_steps() {
+    let rig = resolving();
+    let row = rig.get("/v1/dns/lookup?name=V4only.Example&dnssec=true&client=2001:db8:64::101");
+    assert_eq!(
+        (row["question"].as_str(), row["view"].as_str()),
+        (Some("v4only.example. AAAA"), Some("plain"))
+    );
+    assert_eq!(row["steps"][1]["step"], "asked");
+    assert_eq!(row["steps"][1]["outcome"], "NOERROR\\u{1b}[2J", "nothing that a terminal would obey");
+    assert_eq!(row["answer"]["answer"][0]["data"], "2001:db8:64:ff9b::c633:640a");
+    let asked = rig.gateway.dns.lookups.lock().unwrap()[0].clone();
+    assert_eq!((asked.view, asked.question.dnssec_ok, asked.question.checking_disabled), (1, true, false));
+    assert_eq!(rig.get("/v1/dns/lookup?name=dropped")["answer"], Value::Null);
+}
+
+#[test]
+fn a_lookup_that_cannot_be_is_refused_with_the_reason() {
+    let rig = resolving();
+    for (path, status, why) in [
+        ("/v1/dns/lookup", 400, "name"),
+        ("/v1/dns/lookup?name=a..b", 400, "no domain name"),
+        ("/v1/dns/lookup?name=a&type=FOO", 400, "no record type"),
+        ("/v1/dns/lookup?name=a&view=x", 404, "views: default, plain"),
+        ("/v1/dns/lookup?name=a&client=2001:db8:9::1", 404, "no configured client"),
+        ("/v1/dns/lookup?name=a&colour=red", 400, "colour"),
+    ] {
+        let (got, body) = Rig::refused(rig.client().get(path));
+        assert!(got == status && body["error"].as_str().unwrap().contains(why), "{path}: {got} {body}");
+    }
+    rig.gateway.dns.busy.store(true, Ordering::Relaxed);
+    assert_eq!(Rig::refused(rig.client().get("/v1/dns/lookup?name=a")).0, 503);
+    *rig.gateway.dns.config.lock().unwrap() = None;
+    for (status, body) in [
+        Rig::refused(rig.client().get("/v1/dns/lookup?name=a")),
+        Rig::refused(rig.client().post("/v1/dns/flush")),
+    ] {
+        assert_eq!((status, body["error"].as_str()), (404, Some("no [dns64] is configured")));
+    }
+    assert_eq!(rig.get("/v1/dns")["dns"], Value::Null);
+}
+
+#[test]
+fn what_is_forgotten_is_everything_or_a_name() {
+    let rig = resolving();
+    for path in ["/v1/dns/flush", "/v1/dns/flush?name=Example."] {
+        assert_eq!(rig.client().post(path).unwrap()["forgotten"], 3);
+    }
+    assert_eq!(Rig::refused(rig.client().post("/v1/dns/flush?name=a..b")).0, 400);
+    let flushed = rig.gateway.dns.flushed.lock().unwrap().clone();
+    assert_eq!(flushed, [None, Some(b"\x07example\x00".to_vec())]);
+}
+
+#[test]
+fn the_resolvers_state_is_that_of_all_workers() {
+    let rig = resolving();
+    let dns = rig.get("/v1/dns")["dns"].clone();
+    let (first, second) = (&dns["upstreams"][0], &dns["upstreams"][1]);
+    assert_eq!(
+        (&first["asked"], &first["answered"], &first["timeouts"]),
+        (&120.into(), &119.into(), &1.into())
+    );
+    assert_eq!((&first["srtt_us"], &first["down_at"]), (&12_345.into(), &0.into()), "the slowest worker's");
+    assert_eq!(
+        (&second["srtt_us"], &second["down_at"], &second["loses_case"]),
+        (&Value::Null, &1.into(), &true.into())
+    );
+    assert_eq!(
+        dns["views"][1],
+        serde_json::json!({ "name": "plain", "prefix": null, "clients": 1, "own_rules": false })
+    );
+    wait_for("the rates are measured", || !rig.get("/v1/dns")["dns"]["rates"].as_array().unwrap().is_empty());
+}

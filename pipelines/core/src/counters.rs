@@ -199,6 +199,54 @@ listed! {
         Dhcp6NothingToConfirm = "dhcp6-nothing-to-confirm",
         /// DHCPv6: the answer is longer than the link carries.
         Dhcp6AnswerTooLong = "dhcp6-answer-too-long",
+        /// DNS: the lengths of the datagram contradict each other.
+        Dns64BadUdp = "dns64-bad-udp",
+        /// DNS: the checksum is wrong, or missing over IPv6.
+        Dns64BadChecksum = "dns64-bad-checksum",
+        /// DNS: the sender is no configured client.
+        Dns64NotClient = "dns64-not-client",
+        /// DNS: the client asked more often than it may.
+        Dns64ClientLimited = "dns64-client-limited",
+        /// DNS: as many questions of the client are under way as may be.
+        Dns64ClientBusy = "dns64-client-busy",
+        /// DNS: a message to the server that is too short to be answered, or is a response.
+        Dns64Unanswerable = "dns64-unanswerable",
+        /// DNS: a question that is longer than any that is looked at.
+        Dns64TooLong = "dns64-too-long",
+        /// DNS over TCP: a segment that is cut, contradicts itself or has addresses or flags that none may have.
+        DnsTcpMalformed = "dns-tcp-malformed",
+        /// DNS over TCP: a segment with a wrong checksum.
+        DnsTcpBadChecksum = "dns-tcp-bad-checksum",
+        /// DNS over TCP: a connection by somebody who is not served; answered with a reset.
+        DnsTcpRefused = "dns-tcp-refused",
+        /// DNS over TCP: more connections opened by one client than it may in that time.
+        DnsTcpClientLimited = "dns-tcp-client-limited",
+        /// DNS over TCP: the client has as many connections as it may have, all in use; answered with a reset.
+        DnsTcpClientFull = "dns-tcp-client-full",
+        /// DNS over TCP: there are as many connections as there may be, all in use; answered with a reset.
+        DnsTcpFull = "dns-tcp-full",
+        /// DNS over TCP: a segment of no connection (RFC 9293 3.10.7.1); answered with a reset, unless it is one.
+        DnsTcpNoConnection = "dns-tcp-no-connection",
+        /// DNS over TCP: a SYN or a reset inside a connection that need not come from its other end (RFC 5961 3, 4).
+        DnsTcpChallenged = "dns-tcp-challenged",
+        /// DNS: a datagram to a port that no question of ours is open at; answers that come too late are among them.
+        Dns64UpstreamPort = "dns64-upstream-port",
+        /// DNS: an answer from another address or port than the one that was asked (RFC 5452 9.1).
+        Dns64UpstreamSource = "dns64-upstream-source",
+        /// DNS: an answer with another ID than the question's (RFC 5452 9.1).
+        Dns64UpstreamId = "dns64-upstream-id",
+        /// DNS: an answer to another question (RFC 5452 9.1).
+        Dns64UpstreamQuestion = "dns64-upstream-question",
+        /// DNS: an answer that does not keep the case of the question's name.
+        Dns64UpstreamCase = "dns64-upstream-case",
+        /// DNS: to a port of a question of ours, something that is no answer (flag QR, opcode), or too short for one.
+        Dns64UpstreamNotAnswer = "dns64-upstream-not-answer",
+        /// DNS: an answer longer than we said that we take (RFC 6891 6.2.3).
+        Dns64UpstreamOversize = "dns64-upstream-oversize",
+        /// DNS: an answer of an upstream that cannot be read.
+        Dns64UpstreamMalformed = "dns64-upstream-malformed",
+        /// DNS: an answer of an upstream that contradicts itself: loops, chains that are too long, referrals.
+        Dns64UpstreamUnusable = "dns64-upstream-unusable",
         /// The next hop did not answer.
         NextHopUnreachable = "next-hop-unreachable",
         /// The next hop is being resolved, and its queue is full.
@@ -393,6 +441,115 @@ listed! {
         Dhcp6Declined = "dhcp6-declined",
         /// DHCPv6 answers that left out options for which there was no room.
         Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
+        /// DNS64: questions for whose answer AAAA records were made of A records (RFC 6147 5.1.7), not from the cache.
+        Dns64Synthesised = "dns64-synthesised",
+        /// DNS64: AAAA records left out because they are in a range that counts as not there (RFC 6147 5.1.4).
+        Dns64AaaaExcluded = "dns64-aaaa-excluded",
+        /// DNS64: AAAA records left out because they are in a NAT64 prefix of ours, which no server may name.
+        Dns64AaaaInPrefix = "dns64-aaaa-in-prefix",
+        /// DNS64: A records that nothing was made of: no host's address, or one that the settings or RFC 6052 3.1 refuse.
+        Dns64AddressRefused = "dns64-address-refused",
+        /// DNS64: failures of a question for AAAA records that were not taken for there being none (RFC 6147 5.1.2).
+        Dns64FailedClosed = "dns64-failed-closed",
+        /// DNS64: failures of a question for AAAA records after which A records were asked for, as configured.
+        Dns64FailedOpen = "dns64-failed-open",
+        /// DNS64: names whose answer upstream gives only unchecked: bogus, never diverted to NAT64 (RFC 6147 5.5).
+        Dns64Bogus = "dns64-bogus",
+        /// DNS64: chains of CNAME and DNAME records that are circles or too long.
+        Dns64ChainBroken = "dns64-chain-broken",
+        /// DNS64: further questions for the ends of chains that upstream did not follow (RFC 6147 5.1.5).
+        Dns64ChainFollowed = "dns64-chain-followed",
+        /// DNS64: answers about blocked names.
+        Dns64Blocked = "dns64-blocked",
+        /// DNS64: answers about names that are answered here by configuration, or that never leave a host's network
+        /// (RFC 6761, RFC 7686).
+        Dns64Local = "dns64-local",
+        /// DNS64: answers about ipv4only.arpa (RFC 8880).
+        Dns64Ipv4Only = "dns64-ipv4only",
+        /// DNS64: answers about addresses under the prefix (RFC 6147 5.3.1).
+        Dns64Reverse = "dns64-reverse",
+        /// DNS64: questions for all types, answered with one record that says why (RFC 8482).
+        Dns64Any = "dns64-any",
+        /// DNS questions of clients, over UDP and TCP.
+        Dns64Queries = "dns64-queries",
+        /// Of them those that came over TCP.
+        Dns64QueriesTcp = "dns64-queries-tcp",
+        /// DNS questions that were answered from the cache.
+        Dns64CacheHits = "dns64-cache-hits",
+        /// DNS questions for which something had to be looked up.
+        Dns64CacheMisses = "dns64-cache-misses",
+        /// DNS questions that joined an identical one that was under way.
+        Dns64Merged = "dns64-merged",
+        /// DNS answers that had expired and were given because no fresh one came (RFC 8767).
+        Dns64Stale = "dns64-stale",
+        /// DNS answers that are asked for again before they expire.
+        Dns64Prefetched = "dns64-prefetched",
+        /// DNS answers with AAAA records made of A records (RFC 6147), from the cache or not.
+        Dns64AnsweredSynthesised = "dns64-answered-synthesised",
+        /// DNS answers that were cut because the client takes no longer ones over UDP (flag TC).
+        Dns64Truncated = "dns64-truncated",
+        /// DNS answers with response code NOERROR.
+        Dns64NoError = "dns64-noerror",
+        /// DNS answers with response code FORMERR.
+        Dns64FormErr = "dns64-formerr",
+        /// DNS answers with response code SERVFAIL.
+        Dns64ServFail = "dns64-servfail",
+        /// DNS answers with response code NXDOMAIN.
+        Dns64NxDomain = "dns64-nxdomain",
+        /// DNS answers with response code NOTIMP.
+        Dns64NotImp = "dns64-notimp",
+        /// DNS answers with response code REFUSED.
+        Dns64Refused = "dns64-refused",
+        /// DNS answers with any other response code.
+        Dns64OtherRcode = "dns64-other-rcode",
+        /// Connections of DNS clients over TCP that were opened.
+        DnsTcpAccepted = "dns-tcp-accepted",
+        /// Connections over TCP to upstream resolvers that were opened.
+        DnsTcpOpened = "dns-tcp-opened",
+        /// DNS messages received over TCP.
+        DnsTcpReceived = "dns-tcp-received",
+        /// DNS messages handed to TCP to be sent.
+        DnsTcpSent = "dns-tcp-sent",
+        /// Connections of DNS over TCP closed because they were idle (RFC 7766 6.2.3).
+        DnsTcpIdleClosed = "dns-tcp-idle-closed",
+        /// Idle connections of DNS over TCP closed to make room for others (RFC 7766 6.2.3).
+        DnsTcpEvicted = "dns-tcp-evicted",
+        /// Connections of DNS over TCP reset because the other end sends or reads too slowly.
+        DnsTcpTooSlow = "dns-tcp-too-slow",
+        /// Connections of DNS over TCP reset because of what was sent on them: no DNS message, or one that is too long.
+        DnsTcpBadMessage = "dns-tcp-bad-message",
+        /// Connections of DNS over TCP that the other end reset.
+        DnsTcpPeerReset = "dns-tcp-peer-reset",
+        /// Resets not sent for DNS over TCP because of their rate limit.
+        DnsTcpResetsLimited = "dns-tcp-resets-limited",
+        /// DNS questions sent to upstream resolvers over UDP.
+        Dns64UpstreamAsked = "dns64-upstream-asked",
+        /// DNS questions sent to upstream resolvers over TCP.
+        Dns64UpstreamAskedTcp = "dns64-upstream-asked-tcp",
+        /// Answers of upstream resolvers to questions of ours, whatever they say.
+        Dns64UpstreamAnswered = "dns64-upstream-answered",
+        /// DNS questions that an upstream resolver did not answer in time.
+        Dns64UpstreamTimeouts = "dns64-upstream-timeouts",
+        /// DNS questions to upstream that joined an identical one under way.
+        Dns64UpstreamMerged = "dns64-upstream-merged",
+        /// DNS questions that were not asked because too many are under way.
+        Dns64UpstreamBusy = "dns64-upstream-busy",
+        /// Answers of upstream resolvers with a response code other than NOERROR and NXDOMAIN.
+        Dns64UpstreamFailures = "dns64-upstream-failures",
+        /// Answers of upstream resolvers that were cut, after which TCP is used (flag TC).
+        Dns64UpstreamTruncated = "dns64-upstream-truncated",
+        /// Answers of upstream resolvers over TCP that were refused.
+        Dns64UpstreamRefusedTcp = "dns64-upstream-refused-tcp",
+        /// Questions that moved to TCP because of too many wrong answers to their port: somebody guesses (RFC 5452 9.2).
+        Dns64UpstreamGuessed = "dns64-upstream-guessed",
+        /// Questions asked again without EDNS (RFC 6891 7).
+        Dns64UpstreamNoEdns = "dns64-upstream-no-edns",
+        /// Records of upstream's answers that were left out because they do not belong there.
+        Dns64UpstreamScrubbed = "dns64-upstream-scrubbed",
+        /// Questions sent to see whether an upstream resolver answers.
+        Dns64UpstreamProbes = "dns64-upstream-probes",
+        /// How often an upstream resolver was taken for down.
+        Dns64UpstreamWentDown = "dns64-upstream-went-down",
         /// Packets in which somebody else claims, or asks for, an address of ours.
         AddressConflicts = "address-conflicts",
         /// VRRP advertisements sent.

@@ -16,8 +16,10 @@ pub mod frame;
 pub mod icmp_error;
 pub mod net;
 pub mod rate;
+pub mod rfc6890;
 pub mod route;
 pub mod time;
+pub mod udp;
 pub mod verdict;
 
 pub use burst::{BURST, Burst, Class, Handoff, Meta, Outbox, Packet};

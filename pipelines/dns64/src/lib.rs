@@ -17,15 +17,22 @@
 pub mod answer;
 pub mod cache;
 pub mod config;
+pub mod cookie;
+pub mod engine;
 pub mod explain;
 pub mod policy;
 pub mod question;
 pub mod resolution;
 pub mod respond;
+pub mod special;
+pub mod stage;
 pub mod status;
 pub mod tcp;
 pub mod upstream;
 
 pub use answer::Answer;
+pub use cache::Cache;
 pub use config::Config;
+pub use policy::Policy;
 pub use question::{Question, Variant};
+pub use stage::{Outcome, Rings, Stage};

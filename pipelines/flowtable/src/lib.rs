@@ -57,6 +57,7 @@ mod key;
 mod loom_tests;
 mod mapping;
 mod memory;
+pub mod octets;
 pub mod ports;
 pub mod prefetch;
 pub mod seqmap;

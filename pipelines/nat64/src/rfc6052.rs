@@ -14,6 +14,7 @@
 //! comes in are ignored: RFC 6052 2.3 takes the IPv4 address out by position alone.
 
 use causeway_core::Prefix6;
+pub use causeway_core::rfc6890::{is_forwardable, is_global};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
@@ -270,45 +271,6 @@ fn check(list: &[Prefix6]) -> Result<Vec<Prefix>, PrefixError> {
         }
     }
     list.iter().map(|p| Prefix::new(*p)).collect()
-}
-
-/// Blocks that are not globally reachable, as the IANA IPv4 special-purpose registry of RFC 6890 lists
-/// them, and multicast.
-const NOT_GLOBAL: [(u32, u32); 14] = [
-    (0x0000_0000, 8),
-    (0x0a00_0000, 8),
-    (0x6440_0000, 10),
-    (0x7f00_0000, 8),
-    (0xa9fe_0000, 16),
-    (0xac10_0000, 12),
-    (0xc000_0000, 24),
-    (0xc000_0200, 24),
-    (0xc0a8_0000, 16),
-    (0xc612_0000, 15),
-    (0xc633_6400, 24),
-    (0xcb00_7100, 24),
-    (0xe000_0000, 4),
-    (0xf000_0000, 4),
-];
-
-/// True if `v4` is a global unicast address (RFC 6890 2.2.2).
-#[must_use]
-pub fn is_global(v4: Ipv4Addr) -> bool {
-    // RFC 7723 and RFC 8155: these two of 192.0.0.0/24 are anycast addresses of the global Internet.
-    if matches!(v4.octets(), [192, 0, 0, 9 | 10]) {
-        return true;
-    }
-    let bits = v4.to_bits();
-    !NOT_GLOBAL.iter().any(|(net, len)| (bits ^ net) >> (32 - len) == 0)
-}
-
-/// True if a packet may carry `v4` as a unicast address past a router (RFC 1812 5.3.7, RFC 1122
-/// 3.2.1.3): not "this network", loopback, link-local, multicast, reserved or broadcast.
-#[inline]
-#[must_use]
-pub const fn is_forwardable(v4: Ipv4Addr) -> bool {
-    let [a, b, ..] = v4.octets();
-    !(a == 0 || a == 127 || a >= 224 || (a == 169 && b == 254))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Octets: the headers that the packet path reads and writes on every packet, and their checksums.
 //!
 //! A header is read from and written to plain slices, by fixed offsets that are checked once when the
-//! header is parsed. Formats that are off the hot path (ARP, neighbour discovery, DNS, DHCPv6) are not
-//! here: well-kept libraries parse those.
+//! header is parsed. Formats that are off the hot path (ARP, neighbour discovery, DHCPv6) are not here, and of DNS
+//! only what questions and cached answers need: well-kept libraries parse the rest.
 //!
 //! ```text
 //!  Ethernet [802.1Q] | IPv4 / IPv6 [extension headers] | TCP / UDP / ICMP / ICMPv6

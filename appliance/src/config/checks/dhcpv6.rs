@@ -142,7 +142,7 @@ fn on_link(networks: &[Checked], p: Prefix6) -> Option<String> {
 }
 
 /// The NAT64 prefix that `p` overlaps, in words.
-fn translated(draft: &Draft, p: Prefix6) -> Option<String> {
+pub(super) fn translated(draft: &Draft, p: Prefix6) -> Option<String> {
     let nat64 = draft.nat64.as_ref()?;
     let prefix = nat64.prefixes.iter().find(|n| n.value.prefix().overlaps(p))?;
     Some(format!("overlaps the NAT64 prefix {} of {}", prefix.value, prefix.at.path))

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// Reservations that are listed one by one.
 const LISTED: usize = 100;
 
-const fn yes_no(yes: bool) -> &'static str {
+pub(super) const fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 

@@ -13,7 +13,7 @@ pub(in crate::config) struct VrrpDraft {
     interval: VrrpInterval,
     preempt: bool,
     preempt_delay: Delay,
-    accept: bool,
+    pub(in crate::config) accept: bool,
     checksum4: Checksum4,
     pub(in crate::config) routers: Vec<RouterDraft>,
     pub(in crate::config) track: TrackDraft,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 /// True for an IPv6 address that one host can be reached by from other links.
-fn unicast6(a: Ipv6Addr) -> bool {
+pub(super) fn unicast6(a: Ipv6Addr) -> bool {
     !(a.is_unspecified()
         || a.is_loopback()
         || a.is_multicast()

@@ -126,6 +126,27 @@ lengths! {
 
     /// How long the other gateway may be away: 100 ms to 1 day.
     AloneAfter(100, 86_400_000, 1, "100ms to 1d, as in \"5s\" (units d, h, m, s, ms in this order)");
+
+    /// How long a DNS answer is kept: 1 second to 7 days (RFC 8767 4).
+    CacheTtl(1_000, 604_800_000, 1000, "whole seconds, 1s to 7d, as in \"1d\"");
+
+    /// How long a failure of DNS is remembered: 1 second to 5 minutes (RFC 9520 3.2).
+    FailureTtl(1_000, 300_000, 1000, "whole seconds, 1s to 5m, as in \"5s\"");
+
+    /// The TTL of an answer that has expired: 1 second to 5 minutes (RFC 8767 4).
+    StaleTtl(1_000, 300_000, 1000, "whole seconds, 1s to 5m, as in \"30s\"");
+
+    /// How long a client waits before it gets an answer that has expired: not at all, or up to 10 s (RFC 8767 5).
+    StaleAfter(0, 10_000, 1, "\"0s\", or up to 10s, as in \"1s800ms\" (units s, ms in this order)");
+
+    /// How long a DNS question may take: 100 ms to 30 s.
+    Patience(100, 30_000, 1, "100ms to 30s, as in \"4s\" (units s, ms in this order)");
+
+    /// The TTL of an answer that is the gateway's own: none, or up to 7 days.
+    LocalTtl(0, 604_800_000, 1000, "\"0s\", or whole seconds up to 7d, as in \"5m\"");
+
+    /// How long a connection may be idle: 1 second to 5 minutes.
+    IdleAfter(1_000, 300_000, 1, "1s to 5m, as in \"10s\" (units m, s, ms in this order)");
 }
 
 /// Lengths of time that are defaults or computed, in milliseconds; they are in the range.
@@ -149,7 +170,14 @@ literals!(
     VrrpInterval,
     Delay,
     AckTimeout,
-    AloneAfter
+    AloneAfter,
+    CacheTtl,
+    FailureTtl,
+    StaleTtl,
+    StaleAfter,
+    Patience,
+    LocalTtl,
+    IdleAfter
 );
 
 impl RouterLifetime {

@@ -64,6 +64,12 @@ texts! {
 const UNRESTRICTED: &str = "urn:ietf:params:capport:unrestricted";
 
 fn domain(text: &str) -> Result<(), String> {
+    // RFC 5890 2.3.2.1.
+    if !text.is_ascii() {
+        return Err(
+            "not ASCII: a label of another script is written as an A-label, as in xn--bcher-kva".to_owned()
+        );
+    }
     if text.ends_with('.') {
         return Err("a final dot".to_owned());
     }
@@ -152,6 +158,19 @@ impl DomainName {
             out.extend_from_slice(label.as_bytes());
         }
         out.push(0);
+    }
+
+    /// It in wire form and in lower case, which is how names are compared (RFC 4343 3).
+    #[must_use]
+    pub fn wire(&self) -> causeway_dns64::question::WireName {
+        let mut octets = Vec::new();
+        self.encode(&mut octets);
+        // Lengths are below the letters. A name has at most 255 octets.
+        octets
+            .into_iter()
+            .take(causeway_dns64::question::NAME_OCTETS)
+            .map(|o| o.to_ascii_lowercase())
+            .collect()
     }
 }
 

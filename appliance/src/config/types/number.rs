@@ -122,6 +122,24 @@ numbers! {
     /// The length of a delegated prefix, 1 to 128.
     DelegatedLength(u8, 1..=128, "the length of a prefix, 1 to 128").bits;
 
+    /// Octets of the largest DNS answer over UDP, 512 (RFC 1035 4.2.1) to 4096 (RFC 6891 6.2.5).
+    AnswerOctets(u16, 512..=4096, "octets of the largest answer, 512 to 4096").octets;
+
+    /// How often a DNS question is asked, 1 to 16.
+    Tries(u8, 1..=16, "a number of tries, 1 to 16").get;
+
+    /// A number of DNS questions under way, 1 to 32,768.
+    Questions(u16, 1..=32_768, "a number of questions, 1 to 32768").get;
+
+    /// A number of TCP connections, 1 to 16,384.
+    Connections(u16, 1..=16_384, "a number of connections, 1 to 16384").get;
+
+    /// Every how many questions one is logged, 0 to 1,000,000,000; 0 for none.
+    SampleEvery(u32, 0..=1_000_000_000, "a number of questions, 1 to 1000000000, or 0 for none").get;
+
+    /// Bits of an address that tell clients of DNS from each other, 48 to 128.
+    ClientLength(u8, 48..=128, "the length of an IPv6 prefix, 48 to 128").bits;
+
     /// A virtual router identifier, 1 to 255 (RFC 9568 5.2.3).
     Vrid(u8, 1..=255, "a virtual router identifier, 1 to 255").get;
 
@@ -159,6 +177,12 @@ literals!(
     Burst(u32),
     SubscriberEntries(u32),
     SubscriberLength(u8),
+    AnswerOctets(u16),
+    Tries(u8),
+    Questions(u16),
+    Connections(u16),
+    SampleEvery(u32),
+    ClientLength(u8),
     HopLimit(u8),
     ServicePriority(u16),
     ServerPreference(u8),
