@@ -198,6 +198,88 @@ def reason(key):
     return register
 
 
+def starts(case, *labels):
+    """True if the question is about one of these names of the lab."""
+    return case.name.startswith(tuple(f"{label}." for label in labels))
+
+
+@reason("The lifetime of what was made")
+def _(c):
+    # unbound gives the A record's TTL, whatever the SOA record says.
+    return c.peer == "unbound" and c.differs == {"ttls"} and c.synthesised
+
+
+@reason("AAAA records that do not count")
+def _(c):
+    return c.peer == "unbound" and starts(c, "mapped", "mapped-alone", "mixed")
+
+
+@reason("AAAA records inside the prefix")
+def _(c):
+    return starts(c, "inside")
+
+
+@reason("Addresses that are no hosts")
+def _(c):
+    return starts(c, "zero", "loopback", "multicast", "broadcast", "linklocal") and not c.synthesised
+
+
+@reason("CD without DO, and CD with DO for unsigned names")
+def _(c):
+    return c.peer == "bind" and c.question.cd and c.synthesised_there and not c.synthesised
+
+
+@reason("DO for signed names")
+def _(c):
+    # BIND passes the proof that there is no AAAA record, unless `break-dnssec` is on.
+    return c.peer == "bind" and c.question.do and not c.question.cd and c.synthesised and not c.synthesised_there
+
+
+@reason("AD on what was made")
+def _(c):
+    return c.peer == "unbound" and c.synthesised and " AD" in f" {c.theirs['flags']}" and "AD" not in c.ours["flags"].split()
+
+
+@reason("ipv4only.arpa")
+def _(c):
+    return c.name.endswith("ipv4only.arpa.")
+
+
+@reason("Names of addresses under the prefix")
+def _(c):
+    return c.name.endswith(reverse(n.NAT64_PREFIX).partition("0.0.0.0.0.0.0.0.")[2])
+
+
+@reason("All types at once")
+def _(c):
+    return c.question.qtype == "ANY"
+
+
+@reason("Other classes")
+def _(c):
+    return c.question.qclass != "IN"
+
+
+@reason("Questions without RD")
+def _(c):
+    return not c.question.rd
+
+
+@reason("Types that are no data")
+def _(c):
+    return c.question.qtype == "TYPE0"
+
+
+@reason("Additional records")
+def _(c):
+    return c.differs == {"additional"}
+
+
+@reason("Spelling of names")
+def _(c):
+    return c.question.name != c.name and c.differs <= {"answer", "authority"}
+
+
 def explain(case):
     return next((key for key, holds in REASONS.items() if holds(case)), None)
 
