@@ -221,7 +221,7 @@ def test_rfc2308_5_ttl_decays_in_the_cache():
 
 def test_rfc2308_a_second_question_is_answered_from_the_cache():
     dig("v4only.example", "AAAA")
-    with counted(dns64_queries=3, dns64_cache_hits=3, dns64_cache_misses=0, dns64_synthesised=3, dns64_noerror=3):
+    with counted(dns64_queries=3, dns64_cache_hits=3, dns64_cache_misses=0, dns64_answered_synthesised=3, dns64_noerror=3):
         for _ in range(3):
             dig("v4only.example", "AAAA")
 
