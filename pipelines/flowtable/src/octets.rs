@@ -42,14 +42,15 @@ const MIN_BLOCKS: usize = if cfg!(loom) { 3 } else { 2 * MAX_BLOCKS };
 /// Next block, in the low half: its number and one; in the high half, if an entry begins here: its bucket's number and
 /// one.
 const LINK: usize = 0;
-/// Number of the entry's writing in the high half, and how it is asked for.
+/// Number of the entry's writing in the high half, and how it is asked for. In blocks where no entry begins the word is
+/// not used: who comes late, for an entry that is gone, may still change it.
 const HEAT: usize = 1;
 /// Octets of the key, and in the next 16 bits of the value.
 const LENGTHS: usize = 2;
 /// The caller's word.
 const STAMP: usize = 3;
 /// First word of the contents in an entry's first block, and in its other blocks.
-const CONTENT: (usize, usize) = (4, 1);
+const CONTENT: (usize, usize) = (4, 2);
 
 /// Octets of key and value together, at most.
 pub const MAX_OCTETS: usize =

@@ -1,4 +1,4 @@
-//! Models for loom. Buckets have two slots, blocks two words of contents in an entry's first and five in its second, and
+//! Models for loom. Buckets have two slots, blocks two words of contents in an entry's first and four in its second, and
 //! an entry at most two blocks. A value tells its key in every word.
 
 use super::*;

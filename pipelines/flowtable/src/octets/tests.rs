@@ -238,7 +238,7 @@ fn readers_never_see_a_mixture_while_writers_crowd_a_tiny_map() {
                             break;
                         }
                         let k = round.wrapping_mul(7 + id) % 40;
-                        let n = (round.wrapping_mul(0x9e37_79b9) >> 7) as usize % 3800;
+                        let n = (round.wrapping_mul(0x9e37_79b9) >> 7) as usize % 3700;
                         let _ = put(m, &k.to_le_bytes(), round, &value_of(k, n, round << 1 | id));
                         if round % 5 == 0 {
                             m.remove(m.hash(&(k ^ 1).to_le_bytes()), &(k ^ 1).to_le_bytes());
