@@ -64,3 +64,6 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
