@@ -248,7 +248,12 @@ impl Chain {
         let made = lead.and_then(|lead| substitute(name, &owner, &lead)).ok_or(Unusable::Dname)?;
         match target {
             Some(target) if target == made => {
-                self.take(from, |r| r.name == *name && r.record_type() == RecordType::CNAME);
+                let at_name = |r: &Record| r.name == *name && r.record_type() == RecordType::CNAME;
+                self.take(from, at_name);
+                // What is not the DNAME record's is the question's, in the case that it was sent in.
+                for record in self.records.iter_mut().filter(|r| at_name(r)) {
+                    record.data = RData::CNAME(CNAME(made.clone()));
+                }
             }
             Some(_) => return Err(Unusable::Dname),
             None => {
