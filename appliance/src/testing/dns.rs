@@ -52,7 +52,13 @@ impl FakeResolver {
         DnsReport {
             listen: config.listen.clone(),
             upstreams: UpstreamRow::all(&config.upstreams, &workers),
-            cache: Some(CacheRow { octets: 64 << 20, octets_used: 10_000, entries: 7, evictions: 2, refused: 1 }),
+            cache: Some(CacheRow {
+                octets: 64 << 20,
+                octets_used: 10_000,
+                entries: 7,
+                evictions: 2,
+                refused: 1,
+            }),
             rates: Vec::new(),
             views: ViewRow::all(config),
         }
