@@ -23,6 +23,7 @@ use causeway_core::{
     BURST, Burst, Class, Counter, Counters, Ctx, DropReason, Egress, Event, Frame, FrameSource, Handoff,
     Instant, Meta, Outbox, Packet, Queues, Verdict,
 };
+use causeway_dns64::Outcome;
 use causeway_flowtable::{
     Bindings, Ctl, Fate, FlowTable, Guard, Kind, Mapping, Session, Sweeper, Tick, Worker as FlowWorker,
 };
@@ -341,6 +342,8 @@ struct Stages<S: FrameSource> {
     sources: SourceGuard,
     /// VRRP, router advertisements, DHCPv6.
     first_hop: FirstHop,
+    /// DNS64, if it is configured.
+    resolver: Option<Box<causeway_dns64::Stage>>,
     /// Limits the ICMP errors that the neighbour stage asks for.
     errors: IcmpErrors,
     source: S,
@@ -443,6 +446,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             nat64: nat64(&plan, &mailbox.log),
             sources: SourceGuard::new(&plan.active.interfaces, Arc::clone(&shared.bindings)),
             first_hop: FirstHop::new(&plan, &shared, id),
+            resolver: resolver::stage(&plan, &shared, id),
             errors: plan.icmp_errors(),
             source,
             outbox: Outbox::new(),
@@ -537,6 +541,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
                 SourceGuard::new(&plan.active.interfaces, Arc::clone(&self.shared.bindings));
             self.stages.neighbors.keep(plan.kept());
             self.stages.first_hop.adopt(&plan, now);
+            resolver::adopt(&mut self.stages.resolver, &plan, &self.shared, self.id);
             let generation = plan.generation;
             let old = std::mem::replace(&mut self.plan, plan);
             // Full means that control does not take them back in time: then it is freed here.
@@ -583,6 +588,7 @@ macro_rules! ctx {
 }
 
 mod first_hop;
+mod resolver;
 use first_hop::{FirstHop, Service};
 
 impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
@@ -739,7 +745,11 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 continue;
             }
             let verdict = match self.first_hop(service, &mut packet) {
-                Some(verdict) => verdict,
+                Some(Outcome::Verdict(verdict)) => verdict,
+                Some(Outcome::Owner(owner)) => {
+                    self.hand_off(owner, Handoff::Process(Class::Local, packet));
+                    continue;
+                }
                 None => self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet),
             };
             self.settle(packet, verdict, again, &mut None);
@@ -890,6 +900,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             self.stages.neighbors.announce(self.now);
         }
         self.first_hop_timers();
+        self.resolver_timers();
         self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.errors, TIMERS_PER_POLL);
         if let Some(stage) = &mut self.stages.nat64 {
             stage.poll(&mut ctx!(self), self.guard);

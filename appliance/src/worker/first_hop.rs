@@ -13,7 +13,8 @@ use arrayvec::ArrayVec;
 use causeway_core::{
     BURST, Ctx, DropReason, Event, Frame, FrameSource, IfId, Instant, Packet, Queues, Verdict,
 };
-use causeway_wire::l4::{PROTO_ICMPV6, PROTO_UDP, icmp};
+use causeway_dns64::Outcome;
+use causeway_wire::l4::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp};
 use causeway_wire::{MacAddr, ethernet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(super) enum Service {
     Dhcpv6,
     /// A Router Solicitation or Advertisement.
     Router,
+    /// DNS, perhaps: UDP and TCP that is no other's.
+    Dns,
 }
 
 /// Quick and rough: nothing is checked that the stage will check.
@@ -59,8 +62,9 @@ pub(super) fn service<F: Frame>(packet: &Packet<F>) -> Service {
         causeway_vrrp::PROTOCOL => Service::Vrrp,
         PROTO_UDP if six => match packet.bytes().get(l4 + 2..l4 + 4) {
             Some(port) if port == DHCPV6_SERVER.to_be_bytes() => Service::Dhcpv6,
-            _ => Service::Neighbor,
+            _ => Service::Dns,
         },
+        PROTO_UDP | PROTO_TCP => Service::Dns,
         PROTO_ICMPV6 if six => match packet.bytes().get(l4) {
             Some(&(icmp::V6_ROUTER_SOLICIT | icmp::V6_ROUTER_ADVERT)) => Service::Router,
             _ => Service::Neighbor,
@@ -127,10 +131,13 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
 
     /// Handles a packet that is not the neighbour stage's. Nothing if it is, after all: the service is not
     /// configured.
-    pub(super) fn first_hop(&mut self, service: Service, packet: &mut Packet<Q::Frame>) -> Option<Verdict> {
+    pub(super) fn first_hop(&mut self, service: Service, packet: &mut Packet<Q::Frame>) -> Option<Outcome> {
+        if service == Service::Dns {
+            return self.resolver(packet);
+        }
         let hop = &mut self.stages.first_hop;
-        match service {
-            Service::Neighbor => None,
+        let verdict = match service {
+            Service::Neighbor | Service::Dns => None,
             Service::Vrrp => hop.vrrp.as_mut().map(|stage| stage.receive(&mut ctx!(self), packet)),
             // RFC 9568 6.4.2: whoever is not active answers for nothing that the hosts see.
             Service::Dhcpv6 if hop.dhcpv6.is_some() && !*self.active => {
@@ -146,7 +153,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                     packet.bytes().get(usize::from(packet.meta.l4)) == Some(&icmp::V6_ROUTER_SOLICIT);
                 solicits.then_some(Verdict::Drop(DropReason::VrrpNotActive))
             }
-        }
+        };
+        verdict.map(Outcome::Verdict)
     }
 
     /// Notes whether the queues were emptied.
@@ -231,6 +239,10 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         self.view = self.plan.view(active);
         self.stages.neighbors.set_interfaces(&self.view.interfaces, self.counters);
         self.stages.forward.set_config(Arc::clone(&self.view.forward));
+        if !active {
+            // Who waits here for an answer gets it elsewhere.
+            self.stages.resolver = super::resolver::stage(self.plan, self.shared, self.id);
+        }
     }
 
     /// Sends what the stages originated, at once.

@@ -306,6 +306,12 @@ impl Stage {
         Some(outcome)
     }
 
+    /// True if a packet to an address of ours is one of DNS.
+    #[must_use]
+    pub fn is_concerned<F: Frame>(&self, packet: &Packet<F>) -> bool {
+        self.concern(packet).is_some()
+    }
+
     /// Does what is due, and what control asks for.
     pub fn tick<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, rings: &Rings<'_>) {
         let mut any = false;

@@ -300,9 +300,7 @@ impl Connection {
 
     /// True if the other end will send nothing more, and all that it sent has been read.
     pub(super) fn is_read_out(&self) -> bool {
-        let socket = self.sockets.get::<Socket<'_>>(self.handle);
-        socket.recv_queue() == 0
-            && matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
+        self.sockets.get::<Socket<'_>>(self.handle).recv_queue() == 0 && self.is_half_closed()
     }
 
     /// True if nothing waits to be moved to the send buffer.
@@ -340,14 +338,16 @@ impl Connection {
             + self.unacked.capacity() * size_of::<(u64, Instant)>()
     }
 
+    /// True if the other end has closed its half.
+    pub(super) fn is_half_closed(&self) -> bool {
+        matches!(self.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
+    }
+
     /// What the next octet from the other end is numbered, on the wire.
     pub(super) fn expected(&self) -> u32 {
         let socket = self.sockets.get::<Socket<'_>>(self.handle);
         let queued = u32::try_from(socket.recv_queue()).unwrap_or(0);
-        let fin = match socket.state() {
-            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => 1,
-            _ => 0,
-        };
+        let fin = u32::from(self.is_half_closed());
         self.first.unwrap_or(0).wrapping_add(self.taken).wrapping_add(queued).wrapping_add(fin)
     }
 
@@ -476,21 +476,26 @@ impl Connection {
         self.exchanged = now;
     }
 
-    /// Moves what waits into the send buffer, and lets the stack send. What is to go out is left in the stack.
-    pub(super) fn flush(&mut self, stack: &mut Stack, now: Instant) {
-        if self.may_send() && !self.backlog.is_empty() {
-            loop {
-                let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
-                let sent = socket.send_slice(self.backlog.as_slices().0).unwrap_or(0);
-                if sent == 0 {
-                    break;
-                }
-                self.backlog.drain(..sent);
-            }
-            if self.backlog.is_empty() {
-                self.backlog = VecDeque::new();
-            }
+    /// Moves what waits into the send buffer as far as it has room.
+    pub(super) fn fill(&mut self) {
+        if !self.may_send() || self.backlog.is_empty() {
+            return;
         }
+        loop {
+            let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
+            let sent = socket.send_slice(self.backlog.as_slices().0).unwrap_or(0);
+            if sent == 0 {
+                break;
+            }
+            self.backlog.drain(..sent);
+        }
+        if self.backlog.is_empty() {
+            self.backlog = VecDeque::new();
+        }
+    }
+
+    /// Lets the stack send. What is to go out is left in it.
+    pub(super) fn flush(&mut self, stack: &mut Stack, now: Instant) {
         self.poll(stack, now);
     }
 
@@ -540,16 +545,10 @@ impl Connection {
             Phase::Open => {
                 let allowed = if self.under_way > 0 { idle.max(ANSWERING) } else { idle };
                 let quiet = (self.exchanged + allowed, Overdue::Idle);
-                // What others send little by little is no exchange.
+                // What others send little by little is no exchange, nor is what they do not read.
                 let writing = self.begun.map(|since| (since + idle, Overdue::Slow));
                 let reading = self.unacked.front().map(|&(_, since)| (since + SENDING, Overdue::Slow));
-                // It is not idle while something is being sent.
-                let quiet = if self.unacked.is_empty() { Some(quiet) } else { None };
-                [quiet, writing, reading]
-                    .into_iter()
-                    .flatten()
-                    .min_by_key(|&(by, _)| by)
-                    .unwrap_or((self.exchanged + allowed, Overdue::Idle))
+                [writing, reading].into_iter().flatten().min_by_key(|&(by, _)| by).unwrap_or(quiet)
             }
         }
     }

@@ -2,13 +2,17 @@
 //! of the connection when it is acknowledged. Until then nothing is kept, so that there is nothing to be filled up.
 //!
 //! ```text
-//!  our number = F(ends) + the client's number + time slot << 24 + (G(ends, time slot) + size of segments) mod 2^24
+//!  our number = F(ends) + client's number + slot << 24 + (G(ends, slot) + check << 3 + size) mod 2^24
+//!
+//!  slot: time, in units of 64 seconds    check: 16 bits of a hash of ends, slot and client's number
+//!  size: number of the size of segments that the client takes
 //! ```
-//! Numbers of one pair of ends go up as the client's do and as time goes by, as RFC 9293 3.4.1 wants.
+//! Numbers of one pair of ends go up as the client's do and as time goes by, as RFC 9293 3.4.1 wants: the check moves
+//! them by no more than what the client's clock gains in two seconds.
 
 use super::segment::Ends;
 use causeway_core::Instant;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Seconds of a time slot. A cookie is good for the rest of its slot and all of the next one.
 const SLOT_SECS: u64 = 64;
@@ -45,11 +49,14 @@ impl Cookies {
         self.hints[place] = Hint { tag, client };
         let slot = now.as_secs() / SLOT_SECS;
         let size = SIZES.iter().rposition(|&s| s <= mss).unwrap_or(0);
-        let size = u32::try_from(size).unwrap_or(0);
-        low32(base)
-            .wrapping_add(client)
-            .wrapping_add(low32(slot) << 24)
-            .wrapping_add(low32(self.hash(ends, Some(slot))).wrapping_add(size) & LOW)
+        let low = self.low(ends, slot, client).wrapping_add(u32::try_from(size).unwrap_or(0));
+        low32(base).wrapping_add(client).wrapping_add(low32(slot) << 24).wrapping_add(low & LOW)
+    }
+
+    /// The lower 24 bits for the smallest size.
+    fn low(&self, ends: &Ends, slot: u64, client: u32) -> u32 {
+        let check = low32(self.hash(ends, Some((slot, Some(client))))) & 0xffff;
+        low32(self.hash(ends, Some((slot, None)))).wrapping_add(check << 3)
     }
 
     /// What a segment with sequence number `seq` opens that acknowledges `cookie`: the client's initial number, and the
@@ -59,12 +66,12 @@ impl Cookies {
         let (place, tag) = place(base);
         let hint = self.hints[place];
         let hinted = (hint.tag == tag).then_some(hint.client);
-        [Some(seq.wrapping_sub(1)), hinted].into_iter().flatten().find_map(|client| {
+        [hinted, Some(seq.wrapping_sub(1))].into_iter().flatten().find_map(|client| {
             let rest = cookie.wrapping_sub(low32(base)).wrapping_sub(client);
             (0..=1).find_map(|age| {
                 let slot = (now.as_secs() / SLOT_SECS).checked_sub(age)?;
                 let rest = rest.wrapping_sub(low32(slot) << 24);
-                let size = rest.wrapping_sub(low32(self.hash(ends, Some(slot)))) & LOW;
+                let size = rest.wrapping_sub(self.low(ends, slot, client)) & LOW;
                 // The slot is in the upper octet, which the size must not have changed.
                 let size = usize::try_from(size).ok().filter(|_| rest <= LOW)?;
                 SIZES.get(size).map(|&size| (client, size))
@@ -72,17 +79,23 @@ impl Cookies {
         })
     }
 
-    fn hash(&self, ends: &Ends, slot: Option<u64>) -> u64 {
-        let mut octets = [0u8; 16 + 2 + 16 + 2 + 4 + 1 + 8];
+    fn hash(&self, ends: &Ends, more: Option<(u64, Option<u32>)>) -> u64 {
+        let mut octets = [0u8; 54];
         octets[..16].copy_from_slice(&address(ends.local.ip()));
         octets[16..18].copy_from_slice(&ends.local.port().to_be_bytes());
         octets[18..34].copy_from_slice(&address(ends.remote.ip()));
         octets[34..36].copy_from_slice(&ends.remote.port().to_be_bytes());
-        if let std::net::SocketAddr::V6(a) = ends.remote {
+        if let SocketAddr::V6(a) = ends.remote {
             octets[36..40].copy_from_slice(&a.scope_id().to_be_bytes());
         }
-        octets[40] = u8::from(slot.is_some());
-        octets[41..].copy_from_slice(&slot.unwrap_or(0).to_be_bytes());
+        if let Some((slot, client)) = more {
+            octets[40] = 1;
+            octets[41..49].copy_from_slice(&slot.to_be_bytes());
+            if let Some(client) = client {
+                octets[49] = 1;
+                octets[50..].copy_from_slice(&client.to_be_bytes());
+            }
+        }
         super::keyed_hash(self.keys, &octets)
     }
 }
@@ -113,7 +126,7 @@ mod tests {
     fn ends(port: u16) -> Ends {
         Ends {
             local: "[2001:db8:64::53]:53".parse().unwrap(),
-            remote: std::net::SocketAddr::new("2001:db8:64::101".parse().unwrap(), port),
+            remote: SocketAddr::new("2001:db8:64::101".parse().unwrap(), port),
         }
     }
 
@@ -132,7 +145,7 @@ mod tests {
         }
 
         #[test]
-        fn rfc4987_3_6_what_is_not_the_cookie_opens_nothing(port in 1u16.., client: u32, other in 8u32..) {
+        fn rfc4987_3_6_what_is_not_the_cookie_opens_nothing(port in 1u16.., client: u32, other in 8u32..u32::MAX - 8) {
             let mut cookies = Cookies::new((3, 4));
             let now = Instant::from_micros(1_000_000_000);
             let cookie = cookies.make(&ends(port), client, 1220, now);
@@ -140,9 +153,9 @@ mod tests {
             let elsewhere = ends(port ^ 1);
             let mut foreign = Cookies::new((3, 5));
             foreign.make(&ends(port), client, 1220, now);
-            let guess = cookie.wrapping_add(other & 0x00ff_fff0 | 8);
-            prop_assert!(cookies.check(&ends(port), seq, guess, now).is_none());
             // One guess in 2^28 would be right.
+            prop_assert!(cookies.check(&ends(port), seq, cookie.wrapping_add(other), now).is_none());
+            prop_assert!(cookies.check(&ends(port), seq.wrapping_add(other), cookie, now) != Some((client.wrapping_add(other), 1220)));
             prop_assert!(cookies.check(&elsewhere, seq, cookie, now).is_none());
             prop_assert!(foreign.check(&ends(port), seq, cookie, now).is_none());
             let late = now + Duration::from_secs(2 * SLOT_SECS);
@@ -168,8 +181,9 @@ mod tests {
         let at = |slot: u64| Instant::from_micros(slot * SLOT_SECS * 1_000_000);
         for slot in 0..100 {
             let a = cookies.make(&ends(1000), 1_000_000, 1220, at(slot));
-            let b = cookies.make(&ends(1000), 1_200_000, 1220, at(slot));
-            let c = cookies.make(&ends(1000), 1_200_000, 1220, at(slot + 2));
+            // RFC 6528 3: clients' numbers gain one every four microseconds: here two seconds.
+            let b = cookies.make(&ends(1000), 1_600_000, 1220, at(slot));
+            let c = cookies.make(&ends(1000), 1_600_000, 1220, at(slot + 2));
             assert!(super::super::segment::before(a, b) && super::super::segment::before(b, c));
         }
     }

@@ -140,6 +140,9 @@ impl Streams {
                     return Err(self.challenge(slot, now, out));
                 }
                 return Err(DropReason::DnsTcpChallenged);
+            } else if c.is_half_closed() && segment.data > 0 && segment::before(c.expected(), segment.end()) {
+                // RFC 9293 3.10.7.4: nothing is behind the end that it has declared.
+                return Err(DropReason::DnsTcpMalformed);
             } else {
                 c.receive(&mut self.stack, &segment, now);
                 self.look_after(slot, now, out);
@@ -403,15 +406,14 @@ impl Streams {
                 return;
             }
         }
-        self.send_out(slot, now, out);
-        let Some(c) = self.slots[index(slot)].connection.as_deref_mut() else { return };
+        c.fill();
         // RFC 9293 3.10.4: who has closed its half still gets what it asked for.
         let served = c.side == Side::Client || (c.under_way == 0 && c.is_written_out());
         if c.phase == Phase::Open && c.is_read_out() && served {
             self.tell_closed(slot, Why::Peer, out);
             self.begin_closing(slot, now);
-            self.send_out(slot, now, out);
         }
+        self.send_out(slot, now, out);
         let Some(c) = self.slots[index(slot)].connection.as_deref_mut() else { return };
         if c.is_over() {
             self.tell_closed(slot, Why::Reset, out);
@@ -627,6 +629,37 @@ impl Streams {
         }
         let connection = place.connection.as_deref_mut()?;
         matches!(connection.phase, Phase::Open | Phase::Opening(_)).then_some(connection)
+    }
+
+    /// Asserts that every table says what the connections say.
+    #[cfg(test)]
+    pub(super) fn assert_consistent(&self) {
+        let (mut counts, mut backlog, mut timers) = ([0; 2], 0, BTreeSet::new());
+        let (mut idle, mut clients) =
+            ([BTreeSet::new(), BTreeSet::new()], HashMap::<u128, BTreeSet<u32>>::new());
+        for (n, place) in self.slots.iter().enumerate() {
+            let Some(c) = &place.connection else {
+                assert!(self.free.iter().any(|&f| index(f) == n));
+                continue;
+            };
+            let slot = u32::try_from(n).unwrap();
+            assert_eq!(self.by_ends.get(&c.ends), Some(&slot));
+            counts[side_index(c.side)] += 1;
+            assert_eq!(c.noted.backlog, c.backlog_octets());
+            assert_eq!(c.noted.idle, c.idle_since());
+            backlog += c.noted.backlog;
+            timers.extend(c.noted.deadline.map(|at| (at, slot)));
+            idle[side_index(c.side)].extend(c.noted.idle.map(|at| (at, slot)));
+            if c.side == Side::Server && c.phase == Phase::Open {
+                clients.entry(c.client.unwrap()).or_default().insert(slot);
+            }
+        }
+        assert_eq!(timers.len(), counts[0] + counts[1]);
+        assert_eq!((counts, backlog, self.by_ends.len()), (self.counts, self.backlog, timers.len()));
+        assert_eq!(self.free.len() + timers.len(), self.slots.len());
+        assert!(timers == self.timers && idle == self.idle);
+        let listed = self.clients.iter().map(|(&k, l)| (k, l.iter().copied().collect()));
+        assert_eq!(clients, listed.collect());
     }
 
     fn next_random32(&mut self) -> u32 {

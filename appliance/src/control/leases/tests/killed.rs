@@ -24,7 +24,7 @@ fn mac_of(client: u32) -> MacAddr {
 fn server(duid: &[u8]) -> Config {
     let link = Link {
         name: "tenant".into(),
-        interface: Some(IfId(0)),
+        link: Some(0),
         prefixes: vec!["2001:db8:64::/64".parse().unwrap()],
         // Fuller than full: some clients get nothing, and places are fought for.
         pools: vec![Pool {
@@ -59,6 +59,7 @@ fn request(client: u32, worker: u16, duid: &[u8]) -> Request {
     let mac = mac_of(client);
     Request {
         interface: IfId(0),
+        link: 0,
         source: "fe80::1".parse().unwrap(),
         source_port: 546,
         mac,

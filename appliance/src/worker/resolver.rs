@@ -1,0 +1,66 @@
+//! DNS64 at a worker: when there is a stage for it, and what it is lent.
+
+use super::{Pass, Shared};
+use crate::plan::Plan;
+use causeway_core::{Ctx, DropReason, FrameSource, Packet, Queues, Verdict};
+use causeway_dns64::{Outcome, Rings, Stage};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+/// The stage of a worker, if the plan wants one and there is a cache for it.
+pub(super) fn stage<F>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<Box<Stage>> {
+    let (config, dns) = (plan.dns64.as_ref()?, shared.dns.as_ref()?);
+    let status = plan.dns64_status.get(usize::from(worker))?;
+    let workers = u16::try_from(shared.mailboxes.len()).unwrap_or(u16::MAX);
+    // Keyed by the system, and differently for each.
+    let random = RandomState::new();
+    let mut seed = [0; 32];
+    for (n, octets) in seed.chunks_exact_mut(8).enumerate() {
+        octets.copy_from_slice(&random.hash_one((worker, n)).to_ne_bytes());
+    }
+    let (config, cache, status) = (Arc::clone(config), Arc::clone(&dns.cache), Arc::clone(status));
+    Some(Box::new(Stage::new(config, cache, status, (worker, workers), seed, dns.cookies)))
+}
+
+/// Takes over another plan's settings.
+pub(super) fn adopt<F>(stage: &mut Option<Box<Stage>>, plan: &Plan, shared: &Shared<F>, worker: u16) {
+    match (&mut *stage, &plan.dns64, plan.dns64_status.get(usize::from(worker))) {
+        (Some(stage), Some(config), Some(status)) => stage.set_config(Arc::clone(config), Arc::clone(status)),
+        _ => *stage = self::stage(plan, shared, worker),
+    }
+}
+
+impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
+    /// Handles a packet to an address of ours that is no other service's; nothing if it is not DNS.
+    #[inline]
+    pub(super) fn resolver(&mut self, packet: &mut Packet<Q::Frame>) -> Option<Outcome> {
+        let stage = self.stages.resolver.as_mut()?;
+        if !*self.active {
+            // What is ours alone gets no questions.
+            return stage
+                .is_concerned(packet)
+                .then_some(Outcome::Verdict(Verdict::Drop(DropReason::VrrpNotActive)));
+        }
+        let mailbox = self.mailbox;
+        let rings = Rings {
+            lookups: &mailbox.dns_lookups,
+            explained: &mailbox.dns_explained,
+            samples: &mailbox.dns_samples,
+        };
+        stage.receive(&mut ctx!(self), packet, &rings)
+    }
+
+    /// What is due, if the virtual routers are active here.
+    #[inline]
+    pub(super) fn resolver_timers(&mut self) {
+        if let (Some(stage), true) = (&mut self.stages.resolver, *self.active) {
+            let mailbox = self.mailbox;
+            let rings = Rings {
+                lookups: &mailbox.dns_lookups,
+                explained: &mailbox.dns_explained,
+                samples: &mailbox.dns_samples,
+            };
+            stage.tick(&mut ctx!(self), &rings);
+        }
+    }
+}
