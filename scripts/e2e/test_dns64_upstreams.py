@@ -327,7 +327,8 @@ def test_answers_to_a_port_that_no_question_is_open_at_are_refused(upstream):
     r = upstream(Zone(f"six.example. 300 IN AAAA {n.V6ONLY}"))
     dig("six.example", "AAAA")
     (asked,) = r.asked
-    with counted(drop_dns64_upstream_port=1):
+    # As to any port of the gateway's at which nobody listens.
+    with counted(drop_local_no_service=1, drop_dns64_upstream_port=0, icmp_errors_sent=1):
         r.udp.sendto(reply(asked, ["six.example. 300 IN AAAA 2001:db8:bad::1"]), asked.peer)
 
 
@@ -612,4 +613,9 @@ def test_delv_validates_what_the_gateway_passes(real):
     command = ["delv", f"@{n.DNS64}", "-a", anchor, "+root=signed.example", "-6"]
     assert "fully validated" in tools.vm1(*command, "dual.signed.example", "AAAA")
     assert "fully validated" in tools.vm1(*command, "v4only.signed.example", "A")
-    assert "negative response, fully validated" in tools.vm1(*command, "v4only.signed.example", "AAAA")
+    # RFC 6147 5.5: one that validates says so with CD, and gets the proof that there is no AAAA record. Without CD it gets
+    # what no signature is for.
+    proof = netns.ns_run(n.VM1, *command, "+cdflag", "v4only.signed.example", "AAAA")
+    assert "negative response, fully validated" in proof.stdout + proof.stderr
+    made = netns.ns_run(n.VM1, *command, "v4only.signed.example", "AAAA", check=False)
+    assert "insecurity proof failed" in made.stdout + made.stderr
