@@ -216,7 +216,14 @@ mod tests {
     fn all(live: &[u64]) -> Vec<Segment> {
         let one = |(n, live): (usize, &u64)| {
             let first = n as u64 * 10 + 1;
-            Segment { id: n as i64, first, last: first + 9, live: *live, addresses: 1, macs: 1 }
+            Segment {
+                id: i64::try_from(n).unwrap(),
+                first,
+                last: first + 9,
+                live: *live,
+                addresses: 1,
+                macs: 1,
+            }
         };
         live.iter().enumerate().map(one).collect()
     }

@@ -203,7 +203,7 @@ impl View<'_> {
 
 /// The number of the last event that the tables have.
 pub(super) fn folded(db: &Connection) -> rusqlite::Result<u64> {
-    Ok(super::get_number(db, super::FOLDED)?)
+    super::get_number(db, super::FOLDED)
 }
 
 /// Reads what the log has behind number `behind`; gives the number of the last event.
