@@ -14,7 +14,7 @@ use causeway_core::{
     BURST, Ctx, DropReason, Event, Frame, FrameSource, IfId, Instant, Packet, Queues, Verdict,
 };
 use causeway_dns64::Outcome;
-use causeway_wire::l4::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp};
+use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp};
 use causeway_wire::{MacAddr, ethernet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) enum Service {
     Dhcpv6,
     /// A Router Solicitation or Advertisement.
     Router,
-    /// DNS, perhaps: UDP and TCP that is no other's.
+    /// DNS, perhaps: UDP and TCP that is no other's, and errors about them.
     Dns,
 }
 
@@ -64,9 +64,10 @@ pub(super) fn service<F: Frame>(packet: &Packet<F>) -> Service {
             Some(port) if port == DHCPV6_SERVER.to_be_bytes() => Service::Dhcpv6,
             _ => Service::Dns,
         },
-        PROTO_UDP | PROTO_TCP => Service::Dns,
+        PROTO_UDP | PROTO_TCP | PROTO_ICMP => Service::Dns,
         PROTO_ICMPV6 if six => match packet.bytes().get(l4) {
             Some(&(icmp::V6_ROUTER_SOLICIT | icmp::V6_ROUTER_ADVERT)) => Service::Router,
+            Some(&icmp::V6_DST_UNREACHABLE) => Service::Dns,
             _ => Service::Neighbor,
         },
         _ => Service::Neighbor,
