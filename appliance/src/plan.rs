@@ -175,7 +175,7 @@ impl Plan {
             None => causeway_ra::Advertisements::new(&active.interfaces, advertised),
         };
         // The lease thread alone has to know the server's DUID that is kept with the leases.
-        let dhcpv6 = first_hop::dhcpv6_of(config, &[]);
+        let dhcpv6 = first_hop::dhcpv6_of(config, &[], |id| active.interfaces.get(id).map(Interface::link));
         let dns64 = dns64::dns64_of(config);
         let dns64_status = dns64::status_of(dns64.as_ref(), config.resolved.workers, before);
         let neighbor = neighbor(config);

@@ -80,7 +80,7 @@ def test_rfc6146_3_5_3_large_pings_in(live, capture, octets):
 @pytest.fixture
 def dns_server():
     """Answers every question over UDP with some 3,000 octets, which IPv4 sends in fragments."""
-    sock = tools.udp(n.INET, n.RESOLVER, 53, timeout=0.2)
+    sock = tools.udp(n.INET, n.CLIENT4, 53, timeout=0.2)
     texts = [bytes([97 + i]) * 250 for i in range(12)]
     over = threading.Event()
 
@@ -109,13 +109,13 @@ def test_dig_gets_a_dns_answer_in_fragments(live, dns_server, capture):
     inside, outside = capture(n.VM1, "eth0"), capture(n.INET, "up0")
     out = tools.vm1(
         *("dig", "-6", "+notcp", "+ignore", "+bufsize=4096", "+tries=1", "+time=3", "+short"),
-        f"@{n.nat64(n.RESOLVER)}",
+        f"@{n.nat64(n.CLIENT4)}",
         "big.example",
         "TXT",
     )
     assert {line.strip('"').encode() for line in out.split()} == set(dns_server)
     # Three IPv4 fragments; each is IPv6 of its own, cut once more where it does not fit.
-    assert len(outside.packets(f"ip.src == {n.RESOLVER} && (ip.flags.mf == 1 || ip.frag_offset > 0)")) == 3
+    assert len(outside.packets(f"ip.src == {n.CLIENT4} && (ip.flags.mf == 1 || ip.frag_offset > 0)")) == 3
     assert len(inside.packets("ipv6.fraghdr")) >= 3
 
 

@@ -16,12 +16,14 @@ import sys
 from pathlib import Path
 
 import dhcpbench
+import dnsbench
 import netns
 import network as n
 import rules
 
-# Comparisons with other programs, which are no cargo benches: each gives its rows.
-PEERS = {"kea": dhcpbench.run}
+# Comparisons with other programs, which are no cargo benches: each gives its rows. One may have the name of a cargo
+# bench: then both are run.
+PEERS = {"kea": dhcpbench.run, "dns": dnsbench.run}
 
 
 def machine():
@@ -127,21 +129,23 @@ def main(argv):
         nargs="*",
         metavar="BENCH",
         help="which (default: all): flowtable, translate, overload, first_hop, two_workers, pipeline, capsule_style, "
-        "and kea (DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build)",
+        "kea (DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build), and dns (in process, and then "
+        "under dnsperf, unbound and BIND beside Causeway, with the same questions to all; likewise)",
     )
     p.add_argument("--full", action="store_true", help="also with 10 million flows (BENCH_FULL=1)")
     p.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")
     p.add_argument("--args", default="", help="further arguments for the benches, in one word")
     args = p.parse_args(argv)
     try:
-        known = [*available(), *PEERS]
+        cargo = available()
+        known = list(dict.fromkeys([*cargo, *PEERS]))
     except (RuntimeError, StopIteration) as e:
         print(f"bench: error: {e}", file=sys.stderr)
         return 1
     unknown = [b for b in args.benches if b not in known]
     if unknown:
         p.error(f"no such bench: {', '.join(unknown)} (there are: {', '.join(known) or 'none'})")
-    if known == [*PEERS]:
+    if not cargo:
         print("bench: error: the workspace has no bench", file=sys.stderr)
         return 1
     out = sys.stderr if args.json else sys.stdout
@@ -149,14 +153,15 @@ def main(argv):
     env = os.environ | {"CAUSEWAY_COMMIT": where["commit"]} | ({"BENCH_FULL": "1"} if args.full else {})
     results, failed = {}, []
     for name in args.benches or known:
+        code, results[name] = 0, []
+        if name in cargo:
+            code, results[name] = run(name, env, args.args.split(), out)
         if name in PEERS:
             try:
-                code, results[name] = 0, PEERS[name](out)
+                results[name] += PEERS[name](out)
             except (netns.Failure, OSError) as e:
                 print(f"bench: error: {name}: {e}", file=sys.stderr)
-                code, results[name] = 1, []
-        else:
-            code, results[name] = run(name, env, args.args.split(), out)
+                code = 1
         if code != 0:
             failed.append(name)
         elif not results[name]:

@@ -29,6 +29,8 @@ from netns import Failure
 SCRIPTS = n.ROOT / "scripts"
 TARGET = n.nat64(n.V4ONLY)
 MB = 1_000_000
+# What vm1 is told when it asks for names.
+NAMES = {"v4only.example": TARGET, "dual.example": n.V6ONLY, "v6only.example": n.V6ONLY}
 
 
 def say(text=""):
@@ -187,6 +189,33 @@ class Demo:
             raise Failure(f"another page came: {got[:200]!r} instead of {wanted!r}")
         return f"{len(got)} octets, as expected"
 
+    def resolve(self):
+        """Asks for the lab's names as any program does, and with dig, which tells where the answer came from."""
+        told = []
+        for name, wanted in NAMES.items():
+            found = {line.split()[0] for line in netns.ns_run(n.VM1, "getent", "ahostsv6", name).stdout.splitlines()}
+            if found != {wanted}:
+                raise Failure(f"{name} is {', '.join(sorted(found)) or 'unknown'} instead of {wanted}")
+            say(f"   {name:16} {wanted}")
+            told.append(name)
+        gone = netns.ns_run(n.VM1, "dig", "+tries=1", "+noall", "+comments", "nowhere.example", "AAAA").stdout
+        if "status: NXDOMAIN" not in gone:
+            raise Failure(f"nowhere.example: {gone.strip()}")
+        say(indent(gw.causeway("dns", "lookup", "v4only.example", "AAAA", "--socket", n.SOCKET).stdout))
+        return f"{', '.join(told)}; nowhere.example does not exist"
+
+    def fetch_by_name(self):
+        told = []
+        for name, wanted in NAMES.items():
+            out = netns.ns_run(
+                n.VM1, *("curl", "-6", "-sS", "--fail", "--max-time", "15", "-w", "\n%{remote_ip}", f"http://{name}/")
+            ).stdout
+            got, _, remote = out.rpartition("\n")
+            if got != servers.page("inet") or remote != wanted:
+                raise Failure(f"{name}: from {remote}: {got[:200]!r}")
+            told.append(f"{name} from {remote}")
+        return ", ".join(told)
+
     def whoami(self):
         seen, port, _ = self.fetch(f"http://[{TARGET}]/whoami").split()
         if ipaddress.ip_address(seen) not in ipaddress.ip_network(n.POOL4):
@@ -317,6 +346,12 @@ class Demo:
         self.step("NAT64: UDP", "datagrams of several sizes come back unchanged", self.udp)
         self.step("native IPv6: ping", f"5 answers from {n.V6ONLY}", lambda: self.ping(n.V6ONLY))
         self.step("native IPv6: web page", f"the page of {n.V6ONLY}", lambda: self.page(n.V6ONLY))
+        self.step(
+            "DNS64: names",
+            "IPv6 addresses for names with IPv6, under the NAT64 prefix for a name with only IPv4, none for no name",
+            self.resolve,
+        )
+        self.step("DNS64: web pages by name", "the page of each of the three names", self.fetch_by_name)
         self.step("session table", f"it has sessions with {n.V4ONLY}", self.show_sessions)
         self.step("counters", "packets were translated both ways and forwarded", self.show_counters)
         self.step("drops by reason", "they can be told (a few are normal)", self.show_drops)

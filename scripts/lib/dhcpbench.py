@@ -131,12 +131,12 @@ class Look:
 class Server:
     """A server that runs, and the processor time that it has used."""
 
-    def __init__(self, command, folder, ready, env=None, tell=dict):
+    def __init__(self, command, folder, ready, env=None, tell=dict, ns=SERVER):
         # What it can tell of itself: names and numbers that only grow.
         self.tell = tell
         self.log = open(folder / "log", "wb")
         self.process = subprocess.Popen(
-            netns.in_ns(SERVER, *command),
+            netns.in_ns(ns, *command),
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,

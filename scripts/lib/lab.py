@@ -3,7 +3,7 @@
     cw-vm1 --\\                                                   cw-inet
     cw-vm2 ---- br0 ---- tenant0 [cw-gw: causeway]  uplink0 -- br1 -- up0: 192.0.2.1/24, 2001:db8:ffff::1/64
                   \\---- tenant0 [cw-gw2: causeway] uplink0 --/       198.51.100.10    IPv4-only server
-                                                                     198.51.100.53    resolver
+                                                                     198.51.100.53    resolver, example.
            (both bridges are in cw-br)                               198.51.100.99    IPv4-only client
                                                                      2001:db8:6::10   IPv6 server
 
@@ -13,7 +13,8 @@ unmodified hosts do: the kernel hears router advertisements, and ISC dhclient as
 and with --no-gateway, they have their addresses by hand.
 
 Servers in cw-inet (198.51.100.10 and 2001:db8:6::10), cw-vm1 and cw-vm2: web (port 80), echo over UDP
-and TCP (7), ssh (22, key /run/causeway-lab/client_key) and iperf3 (5201). Logs and pid files are in
+and TCP (7), ssh (22, key /run/causeway-lab/client_key) and iperf3 (5201). A resolver (unbound) at 198.51.100.53,
+which is the authority for example. and other zones of its own (see dnszones.py). Logs and pid files are in
 /run/causeway-lab. There is one lab a machine. Must be run as root.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage; `status`: 0 up, 1 broken or half made, 3 down.
@@ -37,6 +38,7 @@ from pathlib import Path
 import clients
 import netns
 import network as n
+import resolvers
 import servers
 from netns import Failure
 
@@ -271,7 +273,8 @@ def connects(ns, address, port):
 
 
 def start_servers():
-    started = [(s, start_process(s.name, s.ns, s.command)) for s in servers.all_servers()]
+    wanted = [*servers.all_servers(), resolvers.lab_resolver()]
+    started = [(s, start_process(s.name, s.ns, s.command)) for s in wanted]
     for server, process in started:
         for address, port in server.ready:
             wait_for(

@@ -30,7 +30,8 @@ pub(super) struct LookupArgs {
     #[command(flatten)]
     common: ShowArgs,
     /// The name, absolute with or without a final dot; or an address, whose name is looked up.
-    #[arg(value_name = "NAME", value_parser = name)]
+    // (`--name` is the gateway's.)
+    #[arg(id = "question", value_name = "NAME", value_parser = name)]
     name: String,
     /// The record type; AAAA, or PTR for an address, if it is not said.
     #[arg(value_name = "TYPE", value_parser = record_type)]
@@ -54,7 +55,8 @@ pub(super) struct FlushArgs {
     #[command(flatten)]
     common: ShowArgs,
     /// Only answers about this name and names under it.
-    #[arg(value_name = "NAME", value_parser = name)]
+    // (`--name` is the gateway's.)
+    #[arg(id = "question", value_name = "NAME", value_parser = name)]
     name: Option<String>,
 }
 

@@ -99,14 +99,19 @@ fn encrypted(e: &config::EncryptedDns) -> causeway_ra::EncryptedDns {
 }
 
 /// DHCPv6, if a network or a link behind relays has it. `kept` is the server's DUID that is kept with the
-/// leases; it counts if the file names none.
+/// leases; it counts if the file names none. `link_of` gives the link of an interface, as
+/// [`Interface::link`](causeway_core::Interface::link) numbers it.
 #[must_use]
-pub fn dhcpv6_of(config: &Config, kept: &[u8]) -> Option<causeway_dhcpv6::Config> {
+pub fn dhcpv6_of(
+    config: &Config,
+    kept: &[u8],
+    link_of: impl Fn(IfId) -> Option<u32>,
+) -> Option<causeway_dhcpv6::Config> {
     let server = config.dhcpv6.as_ref()?;
     let networks = numbered(config).filter_map(|(id, network)| {
         let said = Said {
             name: network.name.as_str(),
-            interface: Some(id),
+            link: link_of(id),
             prefixes: &network.on_link6,
             ntp: &network.ntp,
             captive_portal: network.captive_portal.as_ref(),
@@ -118,7 +123,7 @@ pub fn dhcpv6_of(config: &Config, kept: &[u8]) -> Option<causeway_dhcpv6::Config
     let relayed = server.links.iter().map(|behind| {
         let said = Said {
             name: behind.name.as_str(),
-            interface: None,
+            link: None,
             prefixes: &behind.prefixes,
             ntp: &behind.ntp,
             captive_portal: behind.captive_portal.as_ref(),
@@ -144,7 +149,7 @@ pub fn dhcpv6_of(config: &Config, kept: &[u8]) -> Option<causeway_dhcpv6::Config
 /// What the file says of a link, whoever has it.
 struct Said<'a> {
     name: &'a str,
-    interface: Option<IfId>,
+    link: Option<u32>,
     prefixes: &'a [Prefix6],
     ntp: &'a [config::Host6],
     captive_portal: Option<&'a config::PortalUri>,
@@ -156,7 +161,7 @@ fn link(config: &Config, said: &Said<'_>) -> causeway_dhcpv6::Link {
     let (d, dns) = (said.dhcpv6, &config.dns);
     causeway_dhcpv6::Link {
         name: said.name.into(),
-        interface: said.interface,
+        link: said.link,
         prefixes: said.prefixes.to_vec(),
         pools: d
             .pools

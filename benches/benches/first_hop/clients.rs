@@ -16,7 +16,7 @@ const POOL: u128 = 1 << 23;
 pub(crate) fn server(duid: &[u8]) -> Config {
     let link = Link {
         name: "tenant".into(),
-        interface: Some(IfId(0)),
+        link: Some(0),
         prefixes: vec!["2001:db8:64::/64".parse().expect("a prefix")],
         pools: vec![Pool { first: FIRST.into(), last: (FIRST + POOL - 1).into() }],
         delegations: Vec::new(),
@@ -101,6 +101,7 @@ pub(crate) fn octets(client: u32, server: Option<&[u8]>) -> Vec<u8> {
 pub(crate) fn request(client: u32, octets: &[u8]) -> Request {
     Request {
         interface: IfId(0),
+        link: 0,
         source: "fe80::1".parse().expect("an address"),
         source_port: 546,
         mac: mac(client),

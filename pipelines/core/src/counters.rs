@@ -144,6 +144,8 @@ listed! {
         VrrpNoAccept = "vrrp-no-accept",
         /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
         Dhcp6NoLink = "dhcp6-no-link",
+        /// DHCPv6: an answer to a message of a network that a new plan no longer has.
+        Dhcp6NetworkGone = "dhcp6-network-gone",
         /// DHCPv6: a message of a relay on a network whose relays are not believed.
         Dhcp6RelayUntrusted = "dhcp6-relay-untrusted",
         /// DHCPv6: a relay that names a link which is not behind the network that it spoke on: the address is not
@@ -443,8 +445,8 @@ listed! {
         Dhcp6Declined = "dhcp6-declined",
         /// DHCPv6 answers that left out options for which there was no room.
         Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
-        /// DNS64: questions for whose answer AAAA records were made of A records (RFC 6147 5.1.7), not from the cache.
-        Dns64Synthesised = "dns64-synthesised",
+        /// How often AAAA records were made of A records (RFC 6147 5.1.7); answers from the cache are not counted again.
+        Dns64Syntheses = "dns64-syntheses",
         /// DNS64: AAAA records left out because they are in a range that counts as not there (RFC 6147 5.1.4).
         Dns64AaaaExcluded = "dns64-aaaa-excluded",
         /// DNS64: AAAA records left out because they are in a NAT64 prefix of ours, which no server may name.

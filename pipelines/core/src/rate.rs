@@ -27,6 +27,16 @@ impl TokenBucket {
     /// Takes a token if there is one.
     #[inline]
     pub fn take(&mut self, now: Instant) -> bool {
+        let any = self.has(now);
+        if any {
+            self.micro_tokens -= MICRO;
+        }
+        any
+    }
+
+    /// True if there is a token to take.
+    #[inline]
+    pub fn has(&mut self, now: Instant) -> bool {
         // A gap of a day fills any bucket that gains one token; the cap keeps the product in range.
         let gap = now.since(self.last).min(Duration::from_secs(86_400));
         let gap_us = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
@@ -35,12 +45,7 @@ impl TokenBucket {
             let gained = gap_us.saturating_mul(self.rate_pps);
             self.micro_tokens = self.micro_tokens.saturating_add(gained).min(self.burst * MICRO);
         }
-        if self.micro_tokens >= MICRO {
-            self.micro_tokens -= MICRO;
-            true
-        } else {
-            false
-        }
+        self.micro_tokens >= MICRO
     }
 }
 
@@ -52,7 +57,9 @@ mod tests {
     fn gives_the_burst_and_then_the_rate() {
         let mut b = TokenBucket::new(10, 3);
         let t0 = Instant::from_micros(5_000_000);
-        assert_eq!((0..10).filter(|_| b.take(t0)).count(), 3);
+        assert!((0..10).all(|_| b.has(t0)), "looking takes none");
+        assert_eq!((0..10).filter(|_| b.has(t0) && b.take(t0)).count(), 3);
+        assert!(!b.has(t0));
         assert!(!b.take(t0 + Duration::from_millis(99)));
         assert!(b.take(t0 + Duration::from_millis(101)));
         let mut given = 0;

@@ -69,8 +69,9 @@ pub struct Options {
 pub struct Link {
     /// Its name: of the network, or as configured.
     pub name: Box<str>,
-    /// The interface, if clients are on a network of the gateway; relays name it by an address in `prefixes`.
-    pub interface: Option<IfId>,
+    /// The link of the interface, as [`Interface::link`](causeway_core::Interface::link) numbers it in every plan, if
+    /// clients are on a network of the gateway; relays name it by an address in `prefixes`.
+    pub link: Option<u32>,
     /// Prefixes that are on the link (RFC 9915 18.3.3: what Confirm is judged by).
     pub prefixes: Vec<Prefix6>,
     /// Addresses to lease to anybody. Empty: reservations only.
@@ -109,7 +110,8 @@ pub struct Config {
     pub relays: Vec<IfId>,
     /// Leases of one identity and kind, at most (1 to 64). The bound on what one client can take.
     pub per_client: u16,
-    /// Leases altogether, at most.
+    /// Leases altogether, at most. Half of them are set aside for the links in even parts, so that no link takes
+    /// all; reservations are given in any case.
     pub capacity: u32,
     /// How long an address rests after its lease ended before somebody else gets it.
     pub hold: Duration,

@@ -21,6 +21,7 @@ mod book;
 mod choose;
 mod places;
 mod pool;
+mod shares;
 mod spans;
 #[cfg(test)]
 mod tests;

@@ -98,6 +98,7 @@ pub(crate) fn refusal(request: &Request, why: DropReason) -> Answer {
     Answer {
         worker: request.worker,
         interface: request.interface,
+        link: request.link,
         destination: request.source,
         port: CLIENT_PORT,
         mac: request.mac,
@@ -167,6 +168,7 @@ impl<'a> Reply<'a> {
         Answer {
             worker: request.worker,
             interface: request.interface,
+            link: request.link,
             destination: request.source,
             port,
             mac: request.mac,

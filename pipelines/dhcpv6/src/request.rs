@@ -14,8 +14,11 @@ pub const SERVER_PORT: u16 = 547;
 /// A message that passed the worker's checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The interface that it came in by.
+    /// The interface that it came in by, as the plan of then numbers it.
     pub interface: IfId,
+    /// The link of that interface, as [`Interface::link`](causeway_core::Interface::link) numbers it in every plan:
+    /// this says where the client is, whatever plan is in force by now.
+    pub link: u32,
     /// Who sent the packet: the client, or the relay closest to us.
     pub source: Ipv6Addr,
     /// From which UDP port.
@@ -74,8 +77,11 @@ impl Request {
 pub struct Answer {
     /// The worker that has to send it: the one that asked.
     pub worker: u16,
-    /// The interface that the request came in by.
+    /// The interface that the request came in by, as the plan of then numbers it.
     pub interface: IfId,
+    /// Its link, as [`Interface::link`](causeway_core::Interface::link) numbers it in every plan: the answer goes
+    /// there, or nowhere.
+    pub link: u32,
     /// The client or the relay.
     pub destination: Ipv6Addr,
     /// Its UDP port.

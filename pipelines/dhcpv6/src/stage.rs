@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::message;
 use crate::request::{Answer, Request, SERVER_PORT};
 use causeway_core::{
-    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, Packet, TokenBucket, Verdict,
-    Via,
+    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, Interface, Packet,
+    TokenBucket, Verdict, Via,
 };
 use causeway_wire::ipv6::{self, Ipv6Repr};
 use causeway_wire::l4::{DST_PORT, PROTO_UDP, SRC_PORT, udp};
@@ -87,11 +87,12 @@ impl Stage {
             return Err(DropReason::LocalFragment);
         }
         let ip = Ipv6Repr::parse(octets).map_err(|_| DropReason::LocalMalformed)?;
+        let link = ctx.interfaces.get(meta.ingress).map(Interface::link).ok_or(DropReason::Dhcp6NoLink)?;
         let datagram = octets.get(usize::from(meta.l4)..).ok_or(DropReason::Dhcp6BadUdp)?;
         let (source_port, payload) = payload(&ip, datagram)?;
         let relayed = message::is_relayed(payload);
         if !relayed {
-            self.check_client(&ip, meta.ingress)?;
+            self.check_client(&ip, link)?;
         } else if !self.config.relays.contains(&meta.ingress) {
             // Who poses as a relay could be any client: it is to be one only where the configuration says so.
             return Err(DropReason::Dhcp6RelayUntrusted);
@@ -111,6 +112,7 @@ impl Stage {
         }
         let request = Request {
             interface: meta.ingress,
+            link,
             source: ip.src,
             source_port,
             mac: meta.src_mac,
@@ -131,7 +133,7 @@ impl Stage {
     }
 
     /// What is asked of a message that came from a client itself.
-    fn check_client(&self, ip: &Ipv6Repr, ingress: IfId) -> Result<(), DropReason> {
+    fn check_client(&self, ip: &Ipv6Repr, number: u32) -> Result<(), DropReason> {
         // RFC 9915 17: from the link-local address of the interface that is to be configured.
         if !ip.src.is_unicast_link_local() {
             return Err(DropReason::Dhcp6BadSource);
@@ -140,7 +142,7 @@ impl Stage {
         if ip.dst != ALL_RELAYS_AND_SERVERS {
             return Err(DropReason::Dhcp6BadDestination);
         }
-        if !self.config.links.iter().any(|link| link.interface == Some(ingress)) {
+        if !self.config.links.iter().any(|link| link.link == Some(number)) {
             return Err(DropReason::Dhcp6NoLink);
         }
         Ok(())
@@ -154,8 +156,15 @@ impl Stage {
     /// Sends an answer, and tells of what it gives.
     #[expect(clippy::boxed_local, reason = "it comes off a ring in its box")]
     pub fn answer<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, answer: Box<Answer>) {
-        let answer = *answer;
-        let sent = answer.octets.as_ref().map_err(|why| *why).and_then(|octets| send(ctx, &answer, octets));
+        let mut answer = *answer;
+        let sent = match (&answer.octets, interface_of(ctx, &answer)) {
+            (Err(why), _) => Err(*why),
+            (Ok(_), None) => Err(DropReason::Dhcp6NetworkGone),
+            (Ok(octets), Some(interface)) => {
+                answer.interface = interface;
+                send(ctx, &answer, octets)
+            }
+        };
         match sent {
             Err(why) => {
                 ctx.counters.drop(why);
@@ -178,6 +187,16 @@ impl Stage {
             ctx.events.push(Event::LeaseDeclined { interface, address, mac });
         }
     }
+}
+
+/// The interface that a request came in by, if there is one on its link: a plan that was adopted meanwhile may
+/// have given its number to another network.
+fn interface_of<S: FrameSource>(ctx: &Ctx<'_, S>, answer: &Answer) -> Option<IfId> {
+    let is_it = |i: &Interface| i.link() == answer.link;
+    if ctx.interfaces.get(answer.interface).is_some_and(is_it) {
+        return Some(answer.interface);
+    }
+    ctx.interfaces.iter().find(|(_, i)| is_it(i)).map(|(id, _)| id)
 }
 
 fn buckets(config: &Config) -> (TokenBucket, Box<[TokenBucket]>) {

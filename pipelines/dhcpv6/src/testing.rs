@@ -49,7 +49,7 @@ pub(crate) fn config() -> Config {
 pub(crate) fn link() -> Link {
     Link {
         name: "tenant0".into(),
-        interface: Some(IfId(0)),
+        link: Some(0),
         prefixes: vec![p("2001:db8:64::/64")],
         pools: vec![Pool { first: a("2001:db8:64::1000"), last: a("2001:db8:64::100f") }],
         delegations: vec![Delegation { prefix: p("2001:db8:64:8000::/56"), length: 64 }],
@@ -172,6 +172,7 @@ impl Host {
 pub(crate) fn request(mac: MacAddr, octets: &[u8]) -> Request {
     Request {
         interface: IfId(0),
+        link: 0,
         source: mac.link_local(),
         source_port: 546,
         mac,

@@ -171,12 +171,19 @@ mod tests {
                 "198.51.100.100",
                 "010000005cf79f111f8130c3eee29480",
             ),
+            // A.2
+            (
+                "e5e973e5a6b2a43f48e7dc849e37bfcf",
+                "2464c4abcf10c957",
+                "198.51.100.100",
+                "010000005cf7a871d4a564a1442aca77",
+            ),
             // A.3
             (
                 "e5e973e5a6b2a43f48e7dc849e37bfcf",
                 "fc93fc62807ddb86",
                 "203.0.113.203",
-                "010000005cf7a871d4a564a1442aca77",
+                "010000005cf7a9acf73a7810aca2381e",
             ),
             // A.4, after the change of the secret
             (

@@ -475,4 +475,4 @@ pub(crate) fn in_addr_arpa(v4: Ipv4Addr) -> WireName {
 const _: () = assert!(NAME_OCTETS <= u8::MAX as usize);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

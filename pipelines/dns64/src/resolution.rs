@@ -338,7 +338,7 @@ impl Resolution {
         };
         if a.rcode == NXDOMAIN {
             self.decided("the question for A records says that there is no such name (RFC 6147 5.1.6)");
-            return self.finish_native(*a);
+            return self.finish_none(*a, None);
         }
         let bound = match &reason {
             NoAaaa::Empty(empty) => empty.soa_ttl.unwrap_or(TTL_WITHOUT_SOA),
@@ -363,7 +363,7 @@ impl Resolution {
         };
         if a.rcode == NXDOMAIN {
             self.decided("the name does not exist, and NXDOMAIN stays NXDOMAIN (RFC 6147 5.1.2)");
-            return self.finish_native(*a);
+            return self.finish_none(*a, None);
         }
         if let Some((message, synthesised)) = self.synthesise(&a, TTL_WITHOUT_SOA) {
             return self.finish_synthesised(message, &synthesised);
@@ -482,11 +482,10 @@ impl Resolution {
                         RData::AAAA(AAAA(placeholder(v4.0))),
                     ));
                 }
-                RData::A(_) => {}
-                // The signature is of records that are not there any more.
-                _ if chain::covered(record) == Some(TYPE_A) => {}
-                // RFC 6147 5.1.5: the chain stays, and is signed.
-                _ => answers.push(record.clone()),
+                // RFC 6147 5.1.5: the chain stays, and is signed. The signature of the A records is of what is not there
+                // any more.
+                _ if chain::is_link(record) => answers.push(record.clone()),
+                _ => {}
             }
         }
         self.count(Counter::Dns64AddressRefused, refused);
@@ -502,7 +501,7 @@ impl Resolution {
     }
 
     fn finish_synthesised(&mut self, message: Message, synthesised: &[usize]) -> Step {
-        self.count(Counter::Dns64Synthesised, 1);
+        self.count(Counter::Dns64Syntheses, 1);
         self.decided("AAAA records are made of A records (RFC 6147 5.1.7)");
         let ttl = chain::shortest(&message.answers).min(self.policy.config().cache.max_ttl);
         self.finish(message, synthesised, ttl, None)
@@ -524,8 +523,8 @@ impl Resolution {
             ttl = ttl.min(other.lifetime(cache));
         }
         let mut message = chain::with_soa_ttl(got.message, ttl);
-        // What is left of an answer with A records is its chain.
-        message.answers.retain(|r| r.record_type() != RecordType::A && chain::covered(r) != Some(TYPE_A));
+        // What was asked for last may be of another type than what the client wants to hear of: its chain is left.
+        message.answers.retain(chain::is_link);
         self.finish(message, &[], ttl, None)
     }
 

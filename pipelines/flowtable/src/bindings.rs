@@ -5,14 +5,18 @@
 //!  hash(link, prefix) -> two buckets, one cache line each:
 //!      2 x { meta = link | length | version | OCCUPIED | LOCKED     prefix u128     MAC }     32 octets
 //! ```
-//! - Fixed capacity, taken once: 54 octets a binding, all of which can be used (cuckoo hashing: a new
+//! - Fixed capacity, taken once: 59 octets a binding, all of which can be used (cuckoo hashing: a new
 //!   binding may move others to their other bucket).
+//! - Whoever most likely finds nothing (a scan goes to addresses that nobody leased) first reads one word of a
+//!   filter, which is small enough for the processor's cache (`presence`).
 //! - Reading takes no lock and waits for nobody. An entry is copied under its version (a seqlock whose
 //!   data are atomics); a search that finds nothing is made again, a few times at most, if bindings were
 //!   moved meanwhile, so that a binding on the move is not taken for none.
 //! - Writers take turns (a lock that readers know nothing of): there is one, in the control plane.
 //! - A single address is a prefix of 128 bits, and found first. Then come the other lengths that exist,
 //!   longest first: each costs one more search, so it is well to delegate few different lengths.
+
+mod presence;
 
 use crate::hash::fold;
 use crate::memory::{Region, Zeroed};
@@ -21,6 +25,7 @@ use crate::seqmap::MapFull;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use causeway_core::Prefix6;
 use causeway_wire::MacAddr;
+use presence::{Counts, Presence};
 use std::net::Ipv6Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -88,7 +93,7 @@ impl Key {
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     key: Key,
-    places: [u32; 2],
+    hash: u64,
 }
 
 /// Where an entry is: bucket and way.
@@ -107,6 +112,7 @@ struct Step {
 struct Writer {
     /// How many bindings of each length there are.
     lengths: [u32; 129],
+    counts: Counts,
     steps: Vec<Step>,
 }
 
@@ -114,6 +120,7 @@ struct Writer {
 #[derive(Debug)]
 pub struct Bindings {
     buckets: Region<Bucket>,
+    presence: Presence,
     capacity: u32,
     seed: [u64; 2],
     len: AtomicU32,
@@ -129,21 +136,23 @@ impl Bindings {
     /// at one part of the table.
     ///
     /// # Errors
-    /// What the kernel says when it does not give the memory: 54 octets a binding.
+    /// What the kernel says when it does not give the memory: 59 octets a binding.
     pub fn new(capacity: u32, seed: [u64; 2]) -> std::io::Result<Self> {
         let capacity = capacity.max(1);
         // At 60% of the entries a way to make room is always found in practice; a small table would meet
         // more of the unlucky cases, so it is made less full.
         let spare = if cfg!(loom) { 2 * WAYS } else { 256 };
         let entries = (capacity as usize).saturating_mul(5) / 3 + spare;
+        let (presence, counts) = Presence::new(capacity)?;
         Ok(Self {
             buckets: Region::new(entries.div_ceil(WAYS))?,
+            presence,
             capacity,
             seed,
             len: AtomicU32::new(0),
             moves: AtomicU64::new(0),
             lengths: [AtomicU64::new(0), AtomicU64::new(0)],
-            writer: Mutex::new(Writer { lengths: [0; 129], steps: Vec::with_capacity(SEARCH) }),
+            writer: Mutex::new(Writer { lengths: [0; 129], counts, steps: Vec::with_capacity(SEARCH) }),
         })
     }
 
@@ -168,7 +177,7 @@ impl Bindings {
     /// Memory taken, in octets.
     #[must_use]
     pub fn octets(&self) -> usize {
-        self.buckets.octets()
+        self.buckets.octets() + self.presence.octets()
     }
 
     /// Binds `prefix` (128 bits for a single address) on `link` to `mac`, whoever had it before. A link is
@@ -179,7 +188,8 @@ impl Bindings {
     pub fn set(&self, link: u32, prefix: Prefix6, mac: MacAddr) -> Result<(), MapFull> {
         let mut writer = self.writer();
         let key = Key::of(link, prefix);
-        let places = self.places(&key);
+        let hash = self.hash(&key);
+        let places = self.places(hash);
         if let Some(at) = self.position(&key, places) {
             self.entry(at).mac.store(word(mac), Ordering::Relaxed);
             return Ok(());
@@ -197,6 +207,7 @@ impl Bindings {
                 word.store(word.load(Ordering::Relaxed) | bit, Ordering::Release);
             }
         }
+        self.presence.add(&mut writer.counts, hash);
         self.entry(at).write(&key, word(mac));
         self.len.store(self.len() + 1, Ordering::Relaxed);
         Ok(())
@@ -206,9 +217,11 @@ impl Bindings {
     pub fn remove(&self, link: u32, prefix: Prefix6) -> Option<MacAddr> {
         let mut writer = self.writer();
         let key = Key::of(link, prefix);
-        let e = self.entry(self.position(&key, self.places(&key))?);
+        let hash = self.hash(&key);
+        let e = self.entry(self.position(&key, self.places(hash))?);
         let was = e.mac.load(Ordering::Relaxed);
         e.clear();
+        self.presence.remove(&mut writer.counts, hash);
         self.len.store(self.len().saturating_sub(1), Ordering::Relaxed);
         if let Some(n) = writer.lengths.get_mut(usize::from(prefix.len())) {
             *n = n.saturating_sub(1);
@@ -221,26 +234,30 @@ impl Bindings {
         Some(mac(was))
     }
 
-    /// To whom `a` is bound on `link`: by itself, or by the longest prefix that holds it.
+    /// To whom `a` is bound on `link`: by itself, or by the longest prefix that holds it. As
+    /// [`Self::lookup_exact`], for addresses that most likely are not bound by themselves.
     #[inline]
     #[must_use]
     pub fn lookup(&self, link: u32, a: Ipv6Addr) -> Option<MacAddr> {
-        self.find(&self.ask(link, a))
+        let asked = self.ask(link, a);
+        self.seek(&asked.key, asked.hash).or_else(|| self.find_prefix(&asked))
     }
 
-    /// To whom `a` itself is bound on `link`; prefixes that hold it do not count.
+    /// To whom `a` itself is bound on `link`; prefixes that hold it do not count. If `a` is not bound this
+    /// seldom reads more than what [`Self::prefetch_unlikely`] brought close.
     #[inline]
     #[must_use]
     pub fn lookup_exact(&self, link: u32, a: Ipv6Addr) -> Option<MacAddr> {
         let asked = self.ask(link, a);
-        self.search(&asked.key, asked.places)
+        self.seek(&asked.key, asked.hash)
     }
 
-    /// As [`Self::lookup`], for what [`Self::prefetch`] prepared some time ago.
+    /// As [`Self::lookup`], for what [`Self::prefetch`] prepared some time ago: addresses that most likely
+    /// are bound.
     #[inline]
     #[must_use]
     pub fn find(&self, asked: &Asked) -> Option<MacAddr> {
-        self.search(&asked.key, asked.places).or_else(|| self.find_prefix(asked))
+        self.search(&asked.key, asked.hash).or_else(|| self.find_prefix(asked))
     }
 
     /// Prepares a lookup, and asks the processor to bring the entries that `a` may be in close: for
@@ -249,16 +266,23 @@ impl Bindings {
     #[must_use]
     pub fn prefetch(&self, link: u32, a: Ipv6Addr) -> Asked {
         let asked = self.ask(link, a);
-        for at in asked.places {
+        for at in self.places(asked.hash) {
             prefetch_read(self.bucket(at));
         }
         asked
     }
 
+    /// Asks the processor to bring close what tells of an address that most likely is not bound that it is not:
+    /// for bursts that are looked up with [`Self::lookup`] or [`Self::lookup_exact`].
+    #[inline]
+    pub fn prefetch_unlikely(&self, link: u32, a: Ipv6Addr) {
+        self.presence.prefetch(self.ask(link, a).hash);
+    }
+
     #[inline(always)]
     fn ask(&self, link: u32, a: Ipv6Addr) -> Asked {
         let key = Key::new(link, 128, a.to_bits());
-        Asked { key, places: self.places(&key) }
+        Asked { key, hash: self.hash(&key) }
     }
 
     fn find_prefix(&self, asked: &Asked) -> Option<MacAddr> {
@@ -272,7 +296,7 @@ impl Bindings {
                 let len = half * 64 + bit;
                 let mask = if len == 0 { 0 } else { u128::MAX << (128 - u32::from(len)) };
                 let key = Key::new(link, len, bits & mask);
-                if let Some(found) = self.search(&key, self.places(&key)) {
+                if let Some(found) = self.seek(&key, self.hash(&key)) {
                     return Some(found);
                 }
             }
@@ -280,8 +304,15 @@ impl Bindings {
         None
     }
 
+    /// A search that most likely finds nothing.
     #[inline(always)]
-    fn search(&self, key: &Key, places: [u32; 2]) -> Option<MacAddr> {
+    fn seek(&self, key: &Key, hash: u64) -> Option<MacAddr> {
+        if self.presence.maybe(hash) { self.search(key, hash) } else { None }
+    }
+
+    #[inline(always)]
+    fn search(&self, key: &Key, hash: u64) -> Option<MacAddr> {
+        let places = self.places(hash);
         let mut moves = self.moves.load(Ordering::Acquire);
         for _ in 0..TRIES {
             for at in places {
@@ -303,13 +334,17 @@ impl Bindings {
         None
     }
 
-    /// The two buckets of a key. They are never the same.
     #[inline(always)]
-    fn places(&self, key: &Key) -> [u32; 2] {
-        let h = fold(
+    fn hash(&self, key: &Key) -> u64 {
+        fold(
             fold(key.high ^ self.seed[0], key.low ^ 0x9e37_79b9_7f4a_7c15),
             fold(key.head ^ self.seed[1], 0xd6e8_feb8_6659_fd93) ^ 0xa076_1d64_78bd_642f,
-        );
+        )
+    }
+
+    /// The two buckets of a key with this hash. They are never the same.
+    #[inline(always)]
+    fn places(&self, h: u64) -> [u32; 2] {
         let n = self.buckets.len() as u64;
         // The high half of each product is below its factor.
         let first = (((h & 0xffff_ffff) * n) >> 32) as u32;
@@ -320,7 +355,7 @@ impl Bindings {
     /// The buckets of an address, so that a model can choose addresses that meet.
     #[cfg(all(test, loom))]
     pub(crate) fn buckets_of(&self, link: u32, a: Ipv6Addr) -> [u32; 2] {
-        self.ask(link, a).places
+        self.places(self.ask(link, a).hash)
     }
 
     /// How often bindings were moved.
@@ -364,7 +399,7 @@ impl Bindings {
         steps.extend(ways(places).map(|at| Step { at, from: None }));
         let mut n = 0;
         while let Some(step) = steps.get(n).copied() {
-            let [a, b] = self.places(&self.entry(step.at).key());
+            let [a, b] = self.places(self.hash(&self.entry(step.at).key()));
             let other = if a == step.at.0 { b } else { a };
             if let Some(to) = free([other, other]) {
                 return Some(self.shift(steps, step, to));

@@ -562,6 +562,25 @@ fn loom_a_binding_that_goes_to_another_station_is_always_there() {
 }
 
 #[test]
+fn loom_a_binding_is_not_missed_when_another_one_that_shares_its_bits_goes() {
+    model(3, || {
+        // One word of the filter for all.
+        let b = Arc::new(Bindings::new(2, [1, 2]).unwrap());
+        b.set(1, single(1), station(1)).unwrap();
+        b.set(1, single(2), station(2)).unwrap();
+        let w = Arc::clone(&b);
+        let writer = thread::spawn(move || {
+            assert_eq!(w.remove(1, single(2)), Some(station(2)));
+            w.set(1, single(3), station(3)).unwrap();
+        });
+        assert_eq!(b.lookup_exact(1, host(1)), Some(station(1)));
+        assert!(b.lookup_exact(1, host(3)).is_none_or(|m| m == station(3)));
+        writer.join().unwrap();
+        assert_eq!((b.lookup_exact(1, host(2)), b.lookup_exact(1, host(3))), (None, Some(station(3))));
+    });
+}
+
+#[test]
 fn loom_a_port_that_comes_back_while_its_word_fills_up_is_found() {
     model(3, || {
         let b = Arc::new(PortBitmap::new());

@@ -42,14 +42,15 @@ const MIN_BLOCKS: usize = if cfg!(loom) { 3 } else { 2 * MAX_BLOCKS };
 /// Next block, in the low half: its number and one; in the high half, if an entry begins here: its bucket's number and
 /// one.
 const LINK: usize = 0;
-/// Number of the entry's writing in the high half, and how it is asked for.
+/// Number of the entry's writing in the high half, and how it is asked for. In blocks where no entry begins the word is
+/// not used: who comes late, for an entry that is gone, may still change it.
 const HEAT: usize = 1;
 /// Octets of the key, and in the next 16 bits of the value.
 const LENGTHS: usize = 2;
 /// The caller's word.
 const STAMP: usize = 3;
 /// First word of the contents in an entry's first block, and in its other blocks.
-const CONTENT: (usize, usize) = (4, 1);
+const CONTENT: (usize, usize) = (4, 2);
 
 /// Octets of key and value together, at most.
 pub const MAX_OCTETS: usize =
@@ -69,8 +70,8 @@ const VERSION: u64 = 2;
 const READ_TRIES: usize = if cfg!(loom) { 2 } else { 8 };
 /// Looks of a writer at a lock.
 const LOCK_TRIES: usize = if cfg!(loom) { 2 } else { 256 };
-/// Blocks that the hand looks at for one that is wanted; in the second half it spares nothing.
-const LOOKS: usize = if cfg!(loom) { 8 } else { 256 };
+/// Blocks that the hand looks at for one that is wanted; in the last quarter it spares nothing.
+const LOOKS: usize = if cfg!(loom) { 8 } else { 1024 };
 
 /// Why there is no map.
 #[derive(Debug, thiserror::Error)]
@@ -498,7 +499,7 @@ impl OctetMap {
     }
 
     /// Where a key goes in its bucket, which is locked; what is there, and whether that is of the same key. A full
-    /// bucket loses what nobody has asked for lately, or what is oldest.
+    /// bucket loses what nobody has ever asked for, or not lately, or what is oldest.
     fn slot_for<'b>(
         &self,
         bucket: &'b [AtomicU64; BUCKET_WORDS],
@@ -514,7 +515,9 @@ impl OctetMap {
                 Some(at) if high(word) == high(hash) && self.has_key(at, key) => return (slot, word, true),
                 Some(at) => {
                     let heat = self.word(at, HEAT).load(Ordering::Relaxed);
-                    join(u32::from(heat & VISITED == 0), now.wrapping_sub(high(heat)).max(1))
+                    let asked =
+                        u32::from(heat & VISITED != 0) + u32::from(heat & (VISITED | ASKED_MASK) != 0);
+                    join(2 - asked, now.wrapping_sub(high(heat)).max(1))
                 }
             };
             if rank > best_rank {
@@ -673,7 +676,7 @@ impl OctetMap {
             if place >= self.buckets {
                 continue;
             }
-            if look < LOOKS / 2 && self.word(at, HEAT).load(Ordering::Relaxed) & VISITED != 0 {
+            if look < LOOKS / 4 * 3 && self.word(at, HEAT).load(Ordering::Relaxed) & VISITED != 0 {
                 self.word(at, HEAT).fetch_and(!VISITED, Ordering::Relaxed);
                 continue;
             }
@@ -802,5 +805,7 @@ fn unlock(bucket: &[AtomicU64; BUCKET_WORDS], version: u64) {
     bucket[0].store(version.wrapping_add(VERSION), Ordering::Release);
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -49,7 +49,7 @@ fn config() -> Config {
         preference: 255,
         links: vec![Link {
             name: "tenant0".into(),
-            interface: Some(IfId(0)),
+            link: Some(0),
             prefixes: vec!["2001:db8:64::/64".parse().expect("a prefix")],
             pools: vec![Pool { first: a("2001:db8:64::1000"), last: a("2001:db8:64::1005") }],
             delegations: vec![Delegation {
@@ -86,6 +86,7 @@ fn fresh() -> Engine {
 fn request(received: Received, mac: MacAddr) -> Request {
     Request {
         interface: IfId(0),
+        link: 0,
         source: mac.link_local(),
         source_port: 546,
         mac,

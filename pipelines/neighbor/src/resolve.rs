@@ -149,13 +149,14 @@ impl<F: Frame> Neighbors<F> {
             }
             return Resolution::Ready(p.mac);
         }
-        self.unknown(ctx, interface, &key)
+        self.unknown(ctx, egress.interface(), interface, &key)
     }
 
     /// Who looks for a neighbour that is not known, if anybody does.
     fn unknown<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &Ctx<'_, S>,
+        id: IfId,
         interface: &Interface,
         key: &Key,
     ) -> Resolution {
@@ -170,11 +171,33 @@ impl<F: Frame> Neighbors<F> {
         if self.is_not_bound(interface, key.address()) {
             return Resolution::Drop(DropReason::NextHopNotBound);
         }
-        match self.shared.owner(key) {
-            own if own == self.worker => Resolution::Hold,
+        let hash = self.shared.hash(key);
+        match self.shared.owner_by_hash(hash) {
+            own if own == self.worker => {
+                if self.is_refused(ctx.now, id, interface, key, hash) {
+                    return Resolution::Drop(DropReason::NextHopTableFull);
+                }
+                Resolution::Hold
+            }
             _ if !self.handoff.take(ctx.now) => Resolution::Drop(DropReason::NextHopTableFull),
             other => Resolution::Owner(other),
         }
+    }
+
+    /// True if [`hold`](Self::hold) would refuse a packet because of too many strangers that are looked for. A
+    /// scan consists of such packets: most are refused here, before anything is done for them.
+    #[inline]
+    fn is_refused(&mut self, now: Instant, id: IfId, interface: &Interface, key: &Key, hash: u64) -> bool {
+        let IpAddr::V6(a) = key.address() else { return false };
+        let none = self.room_to_look_for(id, false).is_err()
+            || self.links.get_mut(usize::from(id.0)).is_some_and(|link| !link.strangers.has(now));
+        none && !self.is_familiar(key, hash) && self.table.find(key, hash).is_none() && !interface.owns6(a)
+    }
+
+    /// True for an address that has a lease or was a neighbour before (RFC 6583 7.1).
+    #[inline]
+    fn is_familiar(&self, key: &Key, hash: u64) -> bool {
+        self.former[former_at(hash)] == former_tag(hash) || self.is_leased(key)
     }
 
     /// Takes a packet for which [`resolve`](Self::resolve) said [`Resolution::Hold`]; where it leaves is
@@ -365,7 +388,7 @@ impl<F: Frame> Neighbors<F> {
         }
         // RFC 6583 7.1: addresses that have a lease or were neighbours before come first. Strangers, which a
         // scan consists of, leave them a quarter of the room and do not touch their rate.
-        let familiar = self.former[former_at(hash)] == former_tag(hash) || self.is_leased(&key);
+        let familiar = self.is_familiar(&key, hash);
         let victim = self.room_to_look_for(id, familiar)?;
         let link = self.links.get_mut(usize::from(id.0)).ok_or(DropReason::NextHopUnreachable)?;
         let bucket = if familiar { &mut link.familiar } else { &mut link.strangers };

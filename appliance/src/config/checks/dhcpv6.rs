@@ -349,7 +349,7 @@ fn server(draft: &Draft, links: &[Link<'_>], notes: &mut Vec<String>) {
     }
     if leases > u128::from(server.capacity.get()) {
         notes.push(format!(
-            "dhcpv6.capacity: pools, delegations and reservations hold more than the {} leases that are kept at once",
+            "dhcpv6.capacity: pools, delegations and reservations hold more than the {} leases that are kept at once; each network is sure of an even part of half of them",
             server.capacity
         ));
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::PortFacts;
-use crate::plan::first_hop::{dhcpv6_of, leased, ra_of, vrrp_of};
+use crate::plan::first_hop::{self, leased, ra_of, vrrp_of};
 use causeway_core::IfId;
 use causeway_wire::MacAddr;
 use std::time::Duration;
@@ -14,6 +14,11 @@ mod whole;
 
 /// A gateway of a pair, with all that hosts boot with.
 const PAIR: &str = include_str!("first_hop/pair.toml");
+
+/// What DHCPv6 is told; link n is that of interface n.
+fn dhcpv6_of(config: &Config, kept: &[u8]) -> Option<causeway_dhcpv6::Config> {
+    first_hop::dhcpv6_of(config, kept, |id| Some(id.0.into()))
+}
 
 fn pair_with(from: &str, to: &str) -> String {
     assert!(PAIR.contains(from), "the configuration has no {from:?}");

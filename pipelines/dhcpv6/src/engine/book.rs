@@ -5,6 +5,7 @@
 
 use super::places::Places;
 use super::pool::Pool;
+use super::shares::Shares;
 use super::spans::Spans;
 use crate::config::Config;
 use crate::lease::{Duid, Identity, Kind, Lease, State, UnixSeconds};
@@ -57,6 +58,8 @@ pub(super) struct Book {
     /// Names of links, those of the past included.
     names: Vec<Box<str>>,
     numbers: HashMap<Box<str>, u32>,
+    /// Leases by the name of their link, and how many more there may be.
+    shares: Shares,
 }
 
 impl Book {
@@ -72,8 +75,10 @@ impl Book {
             hasher: RandomState::new(),
             names: Vec::new(),
             numbers: HashMap::new(),
+            shares: Shares::default(),
         };
         new.make_pools();
+        new.make_shares();
         new
     }
 
@@ -81,6 +86,7 @@ impl Book {
     pub(super) fn reconfigure(&mut self, config: Arc<Config>) {
         self.places = Places::new(config);
         self.make_pools();
+        self.make_shares();
     }
 
     fn make_pools(&mut self) {
@@ -105,6 +111,24 @@ impl Book {
         for at in 0..self.entries.len() {
             self.tell_pool(at);
         }
+    }
+
+    fn make_shares(&mut self) {
+        let config = Arc::clone(&self.places.config);
+        let mut links = Vec::with_capacity(config.links.len());
+        for (at, link) in config.links.iter().enumerate() {
+            let pools = self.pools.iter().filter(|p| p.link == at).map(Pool::count);
+            let reserved = link.reservations.iter().map(|r| r.addresses.len() + r.prefixes.len());
+            let needs = pools.chain(reserved.map(|n| n as u128)).fold(0, u128::saturating_add);
+            links.push((self.name(&link.name), needs));
+        }
+        self.shares.configure(config.capacity, &links);
+    }
+
+    /// True if a link may have one lease more when `others` are given to it besides those that are here.
+    pub(super) fn may_grow(&self, link: usize, others: usize) -> bool {
+        let number = self.numbers.get(&self.places.link(link).name).copied();
+        self.shares.may_grow(number, u32::try_from(others).unwrap_or(u32::MAX))
     }
 
     /// How many leases there are, of all states.
@@ -238,6 +262,7 @@ impl Book {
         let at = match self.find(lease.kind, lease.address) {
             Some(at) => {
                 self.unlink(at);
+                self.shares.count(self.entries[at as usize].link, false);
                 self.entries[at as usize] = entry;
                 at
             }
@@ -247,6 +272,7 @@ impl Book {
                 at
             }
         };
+        self.shares.count(link, true);
         self.relink(at);
     }
 
@@ -254,6 +280,7 @@ impl Book {
     pub(super) fn remove(&mut self, kind: Kind, address: Ipv6Addr) {
         let Some(at) = self.find(kind, address) else { return };
         self.unlink(at);
+        self.shares.count(self.entries[at as usize].link, false);
         let last = u32::try_from(self.entries.len() - 1).unwrap_or(NONE);
         if at == last {
             self.entries.pop();

@@ -218,8 +218,8 @@ impl Engine {
             .is_none_or(|p| wish.taken.iter().any(|(kind, a)| *kind == Kind::Prefix && p.contains(*a)))
     }
 
-    fn may_grow(&self, wish: &Wish<'_>) -> bool {
-        self.book.count() + wish.taken.len() < self.book.places.config.capacity as usize
+    fn may_grow(&self, client: &Client<'_>, wish: &Wish<'_>) -> bool {
+        self.book.may_grow(client.link, wish.taken.len())
     }
 
     /// RFC 9915 18.3.9: what the client shows is a hint.
@@ -230,7 +230,7 @@ impl Engine {
                 return false;
             }
             match self.book.get(wish.kind, *address) {
-                None => self.may_grow(wish) && self.fits(wish, *address, *length),
+                None => self.may_grow(client, wish) && self.fits(wish, *address, *length),
                 Some(e) => self.has_rested(client, wish, e),
             }
         };
@@ -262,7 +262,7 @@ impl Engine {
     }
 
     fn unused(&self, client: &Client<'_>, wish: &Wish<'_>) -> Option<Element> {
-        if !self.may_grow(wish) {
+        if !self.may_grow(client, wish) {
             return None;
         }
         let mut hasher = DefaultHasher::new();

@@ -4,7 +4,7 @@ use super::spans::Spans;
 use crate::config::{Config, Link, Reservation};
 use crate::lease::Kind;
 use crate::request::Request;
-use causeway_core::{IfId, Prefix6};
+use causeway_core::Prefix6;
 use causeway_wire::MacAddr;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;
@@ -22,7 +22,8 @@ enum Key {
 #[derive(Debug)]
 pub(super) struct Places {
     pub(super) config: Arc<Config>,
-    by_interface: HashMap<IfId, usize>,
+    /// Networks of the gateway, by the number of their link.
+    by_number: HashMap<u32, usize>,
     /// Prefixes and their links, the longest first.
     by_prefix: Vec<(Prefix6, usize)>,
     by_name: HashMap<Box<str>, usize>,
@@ -40,7 +41,7 @@ impl Places {
         let shared = Arc::clone(&config);
         let mut new = Self {
             config,
-            by_interface: HashMap::new(),
+            by_number: HashMap::new(),
             by_prefix: Vec::new(),
             by_name: HashMap::new(),
             claims: HashMap::new(),
@@ -50,7 +51,7 @@ impl Places {
             excluded: HashSet::new(),
         };
         for (at, link) in shared.links.iter().enumerate() {
-            new.by_interface.extend(link.interface.map(|i| (i, at)));
+            new.by_number.extend(link.link.map(|number| (number, at)));
             new.by_prefix.extend(link.prefixes.iter().map(|p| (*p, at)));
             new.by_name.insert(link.name.clone(), at);
             new.excluded.extend(&link.excluded);
@@ -84,13 +85,13 @@ impl Places {
     /// The link that a request comes from (RFC 9915 13, RFC 6221 5.1). Anybody may say that it is a relay: it
     /// does not speak for a network of the gateway that it is not on.
     pub(super) fn link_of(&self, request: &Request) -> Option<usize> {
-        let may_name = |link: &usize| self.link(*link).interface.is_none_or(|own| own == request.interface);
+        let may_name = |link: &usize| self.link(*link).link.is_none_or(|own| own == request.link);
         match request.link_address() {
             Some(a) => {
                 let named = self.by_prefix.iter().find(|(p, _)| p.contains(a)).map(|(_, link)| *link);
                 named.filter(may_name)
             }
-            None => self.by_interface.get(&request.interface).copied(),
+            None => self.by_number.get(&request.link).copied(),
         }
     }
 

@@ -85,6 +85,11 @@ impl Pool {
         (length == self.length && number < self.count && self.element(number) == address).then_some(number)
     }
 
+    /// How many elements there are.
+    pub(super) const fn count(&self) -> u128 {
+        self.count
+    }
+
     /// Where the pool begins: what pools are sorted by.
     pub(super) const fn first(&self) -> u128 {
         self.first

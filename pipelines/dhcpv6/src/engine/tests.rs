@@ -6,7 +6,6 @@ mod size;
 use super::*;
 use crate::config::{Delegation, Link, Pool, Reservation};
 use crate::testing::*;
-use causeway_core::IfId;
 use dhcproto::v6::{DhcpOption, MessageType as M, OptionCode};
 
 fn events(outcome: &Outcome) -> Vec<(LeaseEvent, String)> {
@@ -413,6 +412,55 @@ fn the_capacity_is_kept() {
     assert_eq!(s.engine.count(), 3);
 }
 
+/// Made-up clients of one link, with a pool larger than the limit, leave the other links their part.
+#[test]
+fn one_link_cannot_take_the_leases_of_all() {
+    let mut c = config();
+    c.capacity = 100;
+    c.links[0].pools = vec![Pool { first: a("2001:db8:64::1000"), last: a("2001:db8:64::1fff") }];
+    let other = Link {
+        name: "tenant1".into(),
+        link: Some(2),
+        prefixes: vec![p("2001:db8:65::/64")],
+        pools: vec![Pool { first: a("2001:db8:65::1000"), last: a("2001:db8:65::1fff") }],
+        delegations: Vec::new(),
+        reservations: Vec::new(),
+        ..link()
+    };
+    c.links.push(other);
+    let mut s = Server::new(c.clone());
+    let ask = |s: &mut Server, link: u8, n: u32| {
+        let client = Host { mac: MacAddr([2, 0, 0, link, (n >> 8) as u8, n as u8]), duid: duid(7) };
+        let mut request = client.request(M::Request, &[ia_na(1, &[])]);
+        request.link = u32::from(link);
+        !s.handle(&request).answer.expect("always").none_available
+    };
+    // Half of a hundred is for both, 25 each; 50 are for whoever asks.
+    let got = (0..200).filter(|n| ask(&mut s, 0, *n)).count();
+    assert_eq!(got, 75);
+    let got = (0..200).filter(|n| ask(&mut s, 2, *n)).count();
+    assert_eq!((got, s.engine.count()), (25, 100));
+    // Whoever has a lease keeps it, and a reservation is given in any case.
+    assert!(ask(&mut s, 0, 1) && ask(&mut s, 2, 1));
+    assert_eq!(s.lease(&host(1)), "2001:db8:64::101");
+    // What ended is given on within its link, and does not go to the other one.
+    s.now += 86_400 * 30;
+    let now = s.now;
+    assert_eq!(s.engine.expire(now, 1000).len(), 101);
+    s.now += 86_400;
+    assert_eq!((300..500).filter(|n| ask(&mut s, 2, *n)).count(), 25);
+    assert_eq!(s.engine.count(), 101);
+    // A change that is undone leaves the counts as they were.
+    let gone = s.engine.lease(Kind::Address, a("2001:db8:64::101")).expect("it");
+    let change = Change { at: now, event: LeaseEvent::Given, after: gone, before: None };
+    s.engine.undo(&[change]);
+    assert_eq!((s.engine.count(), ask(&mut s, 0, 900)), (100, true), "a rested one");
+    // More room for the second alone, once there is.
+    c.capacity = 110;
+    s.engine.reconfigure(Arc::new(c), now);
+    assert_eq!((1000..1200).filter(|n| ask(&mut s, 2, *n)).count(), 10);
+}
+
 #[test]
 fn what_a_prefix_overlaps_is_not_given_again() {
     let mut c = config();
@@ -571,7 +619,7 @@ fn what_a_client_wants_and_there_is_is_told_and_nothing_else() {
 fn rfc9915_13_a_message_from_nowhere_is_not_answered() {
     let mut s = Server::new(config());
     let mut r = host(9).request(M::Solicit, &[ia_na(1, &[])]);
-    r.interface = IfId(7);
+    r.link = 7;
     assert_eq!(s.handle(&r).why, Some(DropReason::Dhcp6NoLink));
     let inner = host(9).message(M::Solicit, &[ia_na(1, &[])]);
     let r = request(mac(77), &relayed(0, "2001:db8:99::1", "fe80::9", &[], &inner));
@@ -581,7 +629,7 @@ fn behind_relays() -> Config {
     let mut c = config();
     c.links.push(Link {
         name: "rack7".into(),
-        interface: None,
+        link: None,
         prefixes: vec![p("2001:db8:77::/64")],
         pools: vec![Pool { first: a("2001:db8:77::1000"), last: a("2001:db8:77::1fff") }],
         delegations: Vec::new(),
@@ -696,7 +744,7 @@ fn rfc9915_13_a_relay_names_its_own_network_or_one_behind_relays_only() {
     let mut c = behind_relays();
     c.links.push(Link {
         name: "tenant1".into(),
-        interface: Some(IfId(1)),
+        link: Some(1),
         prefixes: vec![p("2001:db8:65::/64")],
         pools: vec![Pool { first: a("2001:db8:65::1000"), last: a("2001:db8:65::100f") }],
         delegations: Vec::new(),
@@ -706,9 +754,9 @@ fn rfc9915_13_a_relay_names_its_own_network_or_one_behind_relays_only() {
     });
     let mut s = Server::new(c);
     let inner = host(9).message(M::Request, &[ia_na(1, &[])]);
-    let mut ask = |interface: u16, link: &str| {
+    let mut ask = |number: u32, link: &str| {
         let mut r = request(mac(77), &relayed(0, link, "fe80::9", &[], &inner));
-        r.interface = IfId(interface);
+        r.link = number;
         let outcome = s.handle(&r);
         (outcome.why, outcome.changes.len())
     };

@@ -81,6 +81,65 @@ fn rfc9915_18_3_10_an_exchange_ends_with_a_lease_at_the_clients_own_address() {
     assert_eq!(lab.rig.take_events(), [Event::LeaseGiven { interface: IfId(0), address, mac }]);
 }
 
+/// A plan that is adopted while a message is with the engine may number the interfaces anew.
+#[test]
+fn rfc9915_18_3_10_an_answer_goes_to_the_network_that_the_message_came_from_or_nowhere() {
+    use causeway_core::Interfaces;
+    use causeway_testkit::lab_interfaces;
+    let mut lab = Lab::new(config());
+    let h = host(1);
+    let ask = |lab: &mut Lab, kind, options: &[DhcpOption]| {
+        let packet = packet_of(&h, kind, options);
+        assert_eq!(lab.receive("tenant0", h.mac, &packet), Verdict::Consume);
+    };
+    let request = [ia_na(1, &["2001:db8:64::101"])];
+    ask(&mut lab, M::Request, &request);
+    // The network has another number now, and its old one is somebody else's. The engine has the new plan too.
+    let [tenant0, uplink0, tenant1] = lab_interfaces().try_into().expect("three");
+    lab.rig.interfaces = Interfaces::new(vec![tenant1.clone(), uplink0.clone(), tenant0.clone()]);
+    lab.server.engine.reconfigure(Arc::new(config()), lab.server.now);
+    lab.serve();
+    lab.rig.assert_counted(&[("dhcp6-asked", 1), ("dhcp6-answered", 1), ("dhcp6-leased", 1)]);
+    assert_eq!(lab.rig.sent()[0].egress, Egress::new(IfId(2), Via::Mac(h.mac)));
+    let (address, mac) = (h.mac.link_local(), h.mac);
+    assert_eq!(lab.rig.take_events(), [Event::LeaseGiven { interface: IfId(2), address, mac }]);
+    // It is gone, and its number is another network's.
+    lab.rig.interfaces = Interfaces::new(vec![tenant0.clone(), uplink0.clone()]);
+    ask(&mut lab, M::Request, &request);
+    lab.rig.interfaces = Interfaces::new(vec![tenant1.clone(), uplink0.clone()]);
+    lab.serve();
+    lab.rig.assert_counted(&[("dhcp6-asked", 1), ("drop.dhcp6-network-gone", 1)]);
+    // So is that of a relay: the way to its address may be another one by now.
+    lab.rig.interfaces = Interfaces::new(vec![tenant0, uplink0.clone()]);
+    let forward = relayed(0, "2001:db8:64::", "fe80::9", &[], &h.message(M::Solicit, &[ia_na(1, &[])]));
+    let packet = ip6("2001:db8:64::77", "ff05::1:3").udp(547, 547, &forward);
+    assert_eq!(lab.receive("tenant0", host(77).mac, &packet), Verdict::Consume);
+    lab.rig.interfaces = Interfaces::new(vec![tenant1, uplink0]);
+    lab.serve();
+    lab.rig.assert_counted(&[("dhcp6-asked", 1), ("drop.dhcp6-network-gone", 1)]);
+    assert_eq!((lab.rig.sent(), lab.rig.take_events()), (vec![], vec![]));
+}
+
+#[test]
+fn rfc9915_13_a_message_is_of_the_link_that_it_came_from_whatever_the_plan_calls_it_now() {
+    let mut lab = Lab::new(config());
+    let h = host(9);
+    let solicit = packet_of(&h, M::Solicit, &[ia_na(1, &[])]);
+    assert_eq!(lab.receive("tenant0", h.mac, &solicit), Verdict::Consume);
+    assert_eq!(lab.ring.pop().map(|r| (r.interface, r.link)), Some((IfId(0), 0)));
+    // The server is on the VLAN of tenant1 alone.
+    let mut other = config();
+    other.links[0].link = Some(65);
+    lab.server.engine.reconfigure(Arc::new(other.clone()), lab.server.now);
+    assert_eq!(lab.receive("tenant0", h.mac, &solicit), Verdict::Consume);
+    lab.serve();
+    lab.rig.assert_counted(&[("dhcp6-asked", 2), ("drop.dhcp6-no-link", 1)]);
+    lab.stage.set_config(Arc::new(other));
+    assert_eq!(lab.receive("tenant0", h.mac, &solicit), Verdict::Drop(DropReason::Dhcp6NoLink));
+    assert_eq!(lab.receive("tenant1", h.mac, &solicit), Verdict::Consume);
+    assert_eq!(lab.ring.pop().map(|r| (r.interface, r.link)), Some((IfId(2), 65)));
+}
+
 #[test]
 fn a_decline_is_told_and_a_refusal_counted() {
     let mut lab = Lab::new(config());
@@ -214,7 +273,7 @@ fn limits_hold_for_each_client_and_for_all_and_the_ring() {
 #[test]
 fn rfc9915_19_3_a_relay_is_answered_by_route_at_its_port() {
     let mut behind_relays = config();
-    behind_relays.links[0].interface = None;
+    behind_relays.links[0].link = None;
     let mut lab = Lab::new(behind_relays);
     let inner = host(9).message(M::Request, &[ia_na(1, &[])]);
     let forward = relayed(0, "2001:db8:64::", "fe80::9", &[raw(18, b"eth1")], &inner);

@@ -248,3 +248,10 @@ pub fn covered(record: &Record) -> Option<u16> {
         _ => None,
     }
 }
+
+/// True for records that a chain is made of, and their signatures.
+#[must_use]
+pub fn is_link(record: &Record) -> bool {
+    let kind = covered(record).map_or(record.record_type(), RecordType::from);
+    matches!(kind, RecordType::CNAME | RecordType::DNAME)
+}

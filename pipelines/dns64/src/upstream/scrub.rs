@@ -225,9 +225,9 @@ impl Chain {
         if targets.any(|other| Some(&other) != target.as_ref()) {
             return Err(Unusable::Circle);
         }
-        // RFC 6672 2.3: the DNAME nearest to the root counts, there is nothing below it.
+        // RFC 6672 2.3: the DNAME nearest to the root counts, there is nothing below it. One may lead twice.
         let dname = |r: &&Record| r.record_type() == RecordType::DNAME && below(name, &r.name);
-        let owner = from.iter().filter(dname).map(|r| r.name.clone()).min_by_key(labels);
+        let owner = from.iter().chain(&self.records).filter(dname).map(|r| r.name.clone()).min_by_key(labels);
         let Some(owner) = owner else {
             if target.is_some() {
                 self.take(from, |r| r.name == *name && r.record_type() == RecordType::CNAME);
@@ -236,19 +236,24 @@ impl Chain {
             return Ok(target);
         };
         let at_owner = |r: &Record| r.name == owner && r.record_type() == RecordType::DNAME;
-        let mut leads = from.iter().filter(|r| at_owner(r)).map(dname_target);
-        let lead = leads.next().flatten().ok_or(Unusable::Dname)?;
-        if leads.any(|other| other.as_ref() != Some(&lead)) {
+        if self.take(from, at_owner) {
+            self.signatures(from, &owner, RecordType::DNAME);
+        }
+        let mut leads = self.records.iter().filter(|r| at_owner(r)).map(|r| (dname_target(r), r.ttl));
+        let (lead, ttl) = leads.next().ok_or(Unusable::Dname)?;
+        if leads.any(|(other, _)| other != lead) {
             return Err(Unusable::Dname);
         }
         // RFC 6672 2.2: a name that would be too long is YXDOMAIN, which is not what the upstream said.
-        let made = substitute(name, &owner, &lead).ok_or(Unusable::Dname)?;
-        self.take(from, at_owner);
-        let ttl = self.records.last().map_or(0, |r| r.ttl);
-        self.signatures(from, &owner, RecordType::DNAME);
+        let made = lead.and_then(|lead| substitute(name, &owner, &lead)).ok_or(Unusable::Dname)?;
         match target {
             Some(target) if target == made => {
-                self.take(from, |r| r.name == *name && r.record_type() == RecordType::CNAME);
+                let at_name = |r: &Record| r.name == *name && r.record_type() == RecordType::CNAME;
+                self.take(from, at_name);
+                // What is not the DNAME record's is the question's, in the case that it was sent in.
+                for record in self.records.iter_mut().filter(|r| at_name(r)) {
+                    record.data = RData::CNAME(CNAME(made.clone()));
+                }
             }
             Some(_) => return Err(Unusable::Dname),
             None => {

@@ -172,3 +172,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_not_bound_is_told_without_a_look_at_the_bindings() {
+    let b = bindings(10_000, SEED);
+    let prefix = within(address(0x8001_0000_0000_0000_0000), 64);
+    for i in 0..9_000 {
+        b.set(5, single(address(i)), host(1)).unwrap();
+    }
+    b.set(5, prefix, host(2)).unwrap();
+    let looked_up =
+        |from: u128, to: u128| (from..to).filter(|n| b.presence.maybe(b.ask(5, address(*n)).hash)).count();
+    assert_eq!(looked_up(0, 9_000), 9_000);
+    assert!(looked_up(1 << 40, (1 << 40) + 10_000) < 1_000);
+    for i in 0..9_000 {
+        assert_eq!(b.lookup_exact(5, address(i)), Some(host(1)));
+        assert_eq!(b.remove(5, single(address(i))), Some(host(1)));
+        assert_eq!(b.lookup_exact(5, address(i)), None);
+    }
+    assert_eq!(b.lookup(5, prefix.address()), Some(host(2)));
+    b.remove(5, prefix);
+    assert_eq!(looked_up(0, 20_000), 0);
+}

@@ -2,17 +2,22 @@
 //! the cache misses of a burst overlap. It matters most for addresses that are not neighbours, which a
 //! scan consists of: each is in no cache.
 
-use super::{Neighbors, Next, Resolution, neighbor};
+use super::{Neighbors, Next, Resolution, neighbor, wants_leases};
 use crate::resolved::{Key, LinkId, Reachability};
 use causeway_core::{BURST, Ctx, DropReason, Egress, Frame, FrameSource, Verdict, Via};
+use std::net::Ipv4Addr;
 
-/// A next hop on its way through the passes.
-#[derive(Clone, Copy)]
+/// How far a packet's next hop is.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
+    /// None is wanted.
+    Nothing,
     /// The same as that of the packet before.
     Same,
-    Known(Resolution),
-    Neighbor(Egress, Key),
+    /// Found.
+    Known,
+    /// A neighbour that is to be looked up, or is not known.
+    Neighbor,
 }
 
 impl<F: Frame> Neighbors<F> {
@@ -24,76 +29,108 @@ impl<F: Frame> Neighbors<F> {
         verdicts: &[Verdict],
         out: &mut [Option<Resolution>],
     ) {
-        let mut asked = [None; BURST];
+        // Keys apart from the rest, so that each word is read as it was written.
+        let mut keys = [Key::v4(LinkId::NONE, Ipv4Addr::UNSPECIFIED); BURST];
+        let mut asked = [Asked::Nothing; BURST];
         let mut last = None;
-        for (verdict, asked) in verdicts.iter().zip(&mut asked) {
-            let Verdict::Forward { egress } = *verdict else { continue };
-            *asked = Some(if last == Some(egress) { Asked::Same } else { self.ask(ctx, egress) });
+        for (((verdict, out), asked), key) in verdicts.iter().zip(&mut *out).zip(&mut asked).zip(&mut keys) {
+            let Verdict::Forward { egress } = verdict else { continue };
+            *asked = if last == Some(egress) {
+                Asked::Same
+            } else {
+                match self.ask(ctx, *egress) {
+                    Next::Neighbor(wanted) => {
+                        *key = wanted;
+                        Asked::Neighbor
+                    }
+                    known => {
+                        *out = Some(known.resolution());
+                        Asked::Known
+                    }
+                }
+            };
             last = Some(egress);
         }
         // Neighbours that are known are found now; for the others what is looked at next is fetched.
         let mut missing = false;
-        for asked in asked.iter_mut().flatten() {
-            let Asked::Neighbor(_, key) = asked else { continue };
+        for (((verdict, out), asked), key) in verdicts.iter().zip(&mut *out).zip(&mut asked).zip(&keys) {
+            if *asked != Asked::Neighbor {
+                continue;
+            }
             match self.shared.get(key) {
                 Some(p) => {
                     if p.state == Reachability::Stale {
                         self.shared.mark_used(self.shared.hash(key));
                     }
-                    *asked = Asked::Known(Resolution::Ready(p.mac));
+                    *out = Some(Resolution::Ready(p.mac));
+                    *asked = Asked::Known;
                 }
                 None => {
                     missing = true;
-                    self.prefetch_unknown(key);
+                    if let Verdict::Forward { egress } = verdict {
+                        self.prefetch_unknown(ctx, *egress, key);
+                    }
                 }
             }
         }
         let mut before = None;
-        for ((asked, out), verdict) in asked.iter().zip(out).zip(verdicts) {
+        for (((verdict, out), asked), key) in verdicts.iter().zip(out).zip(&asked).zip(&keys) {
             *out = match (asked, verdict) {
-                (Some(Asked::Known(r)), _) => Some(*r),
-                (Some(Asked::Neighbor(egress, key)), _) if missing => {
+                (Asked::Known, _) => *out,
+                (Asked::Neighbor, Verdict::Forward { egress }) if missing => {
                     Some(match ctx.interfaces.get(egress.interface()) {
-                        Some(interface) => self.unknown(ctx, interface, key),
+                        Some(interface) => self.unknown(ctx, egress.interface(), interface, key),
                         None => Resolution::Drop(DropReason::NextHopUnreachable),
                     })
                 }
                 // Where nobody answers yet each packet has its own turn.
-                (Some(Asked::Same), Verdict::Forward { egress }) => match before {
+                (Asked::Same, Verdict::Forward { egress }) => match before {
                     Some(ready @ Resolution::Ready(_)) => Some(ready),
                     _ => Some(self.resolve(ctx, egress)),
                 },
                 _ => None,
             };
-            if asked.is_some() {
+            if *asked != Asked::Nothing {
                 before = *out;
             }
         }
     }
 
-    fn ask<S: FrameSource<Frame = F>>(&self, ctx: &Ctx<'_, S>, egress: Egress) -> Asked {
+    /// What a packet's next hop is called, fetching where it would be if it is a neighbour.
+    #[inline(always)]
+    fn ask<S: FrameSource<Frame = F>>(&self, ctx: &Ctx<'_, S>, egress: Egress) -> Next {
         if let Via::Mac(mac) = egress.via() {
-            return Asked::Known(Resolution::Ready(mac));
+            return Next::Mac(mac);
         }
-        let Some(interface) = ctx.interfaces.get(egress.interface()) else {
-            return Asked::Known(Resolution::Drop(DropReason::NextHopUnreachable));
-        };
-        match neighbor(LinkId::of(interface), egress.via()) {
-            Next::Mac(mac) => Asked::Known(Resolution::Ready(mac)),
-            Next::Nobody => Asked::Known(Resolution::Drop(DropReason::NextHopUnreachable)),
-            Next::Neighbor(key) => {
-                self.shared.prefetch(&key);
-                Asked::Neighbor(egress, key)
-            }
+        let Some(interface) = ctx.interfaces.get(egress.interface()) else { return Next::Nobody };
+        let next = neighbor(LinkId::of(interface), egress.via());
+        if let Next::Neighbor(key) = &next {
+            self.shared.prefetch(key);
         }
+        next
     }
 
     /// Fetches what says whether an address that is not known is looked for.
-    fn prefetch_unknown(&self, key: &Key) {
+    #[inline(always)]
+    fn prefetch_unknown<S: FrameSource<Frame = F>>(&self, ctx: &Ctx<'_, S>, egress: Egress, key: &Key) {
         if let (Some(bindings), std::net::IpAddr::V6(a)) = (&self.bindings, key.address()) {
-            let _ = bindings.prefetch(key.link().number(), a);
+            bindings.prefetch_unlikely(key.link().number(), a);
         }
-        self.table.prefetch(self.shared.hash(key));
+        // Where nobody is looked for without a lease, what is not leased ends there.
+        if !ctx.interfaces.get(egress.interface()).is_some_and(wants_leases) {
+            self.table.prefetch(self.shared.hash(key));
+        }
+    }
+}
+
+impl Next {
+    /// Of what needs no search.
+    #[inline(always)]
+    const fn resolution(&self) -> Resolution {
+        match self {
+            Self::Mac(mac) => Resolution::Ready(*mac),
+            Self::Nobody | Self::Neighbor(_) => Resolution::Drop(DropReason::NextHopUnreachable),
+        }
     }
 }
 

@@ -73,12 +73,19 @@ impl Gate {
     pub(crate) fn send(&mut self, interface: &str, via: &str, octets: &[u8]) -> Resolution {
         let egress = self.rig.egress(interface, via);
         let resolution = self.n.resolve(&self.rig.ctx(), &egress);
-        if resolution == Resolution::Hold {
-            let mut packet = Packet { frame: HeapFrame::new(octets), meta: Meta::originated() };
-            packet.meta.egress = egress;
-            self.n.hold(&mut self.rig.ctx(), &mut self.errors, packet);
+        match resolution {
+            Resolution::Hold => self.hold(interface, via, octets),
+            Resolution::Drop(reason) => self.rig.counters.drop(reason),
+            Resolution::Ready(_) | Resolution::Owner(_) => {}
         }
         resolution
+    }
+
+    /// A packet that is to wait, whatever was found for it.
+    pub(crate) fn hold(&mut self, interface: &str, via: &str, octets: &[u8]) {
+        let mut packet = Packet { frame: HeapFrame::new(octets), meta: Meta::originated() };
+        packet.meta.egress = self.rig.egress(interface, via);
+        self.n.hold(&mut self.rig.ctx(), &mut self.errors, packet);
     }
 
     pub(crate) fn local(&mut self, interface: &str, octets: &[u8]) -> (Verdict, Vec<u8>) {
@@ -426,6 +433,38 @@ fn rfc6583_a_scan_neither_evicts_nor_starves_resolved_neighbours() {
     assert!(g.n.waiting() <= config.queue_frames);
     assert!(g.n.table.total().incomplete <= config.incomplete_per_interface);
     assert!(g.rig.counters.dropped(DropReason::NextHopTableFull) > 150_000);
+}
+
+/// Strangers are refused before anything is done for them; whoever comes before them is not.
+#[test]
+fn rfc6583_7_1_when_no_stranger_may_be_looked_for_familiar_neighbours_and_those_looked_for_still_may_wait() {
+    let config = Config { resolutions_rate_pps: 1, resolutions_burst: 3, ..Config::default() };
+    let mut g = Gate::new(config);
+    let bindings = Bindings::new(10, [1, 2]).unwrap();
+    bindings.set(0, "2001:db8:64::7/128".parse().unwrap(), mac(7)).unwrap();
+    g.n.set_bindings(Some(Arc::new(bindings)));
+    g.known("2001:db8:64::8", mac(8));
+    let former = g.key("2001:db8:64::8");
+    g.n.forget(&g.rig.counters, g.n.table.find(&former, g.n.shared.hash(&former)).unwrap());
+    for stranger in ["2001:db8:64::dead:1", "2001:db8:64::dead:2"] {
+        assert_eq!(g.send("tenant0", stranger, &data(0)), Resolution::Hold);
+    }
+    g.rig.assert_counted(&[("ns-sent", 3), ("next-hop-held", 3), ("neighbors-resolved", 1)]);
+    let full = Resolution::Drop(DropReason::NextHopTableFull);
+    assert_eq!(g.send("tenant0", "2001:db8:64::dead:3", &data(0)), full);
+    g.rig.assert_counted(&[("drop.next-hop-table-full", 1)]);
+    for familiar in ["2001:db8:64::dead:1", "2001:db8:64::8", "2001:db8:64::7"] {
+        assert_eq!(g.send("tenant0", familiar, &data(0)), Resolution::Hold, "{familiar}");
+    }
+    g.rig.assert_counted(&[("ns-sent", 2), ("next-hop-held", 3)]);
+    // An address of ours is nobody's, whatever else is scarce; and another network has a rate of its own.
+    assert_eq!(g.send("tenant0", "2001:db8:64::1", &data(0)), Resolution::Hold);
+    g.rig.assert_counted(&[("drop.next-hop-unreachable", 1)]);
+    assert_eq!(g.send("tenant1", "2001:db8:65::dead", &data(0)), Resolution::Hold);
+    g.rig.assert_counted(&[("ns-sent", 1), ("next-hop-held", 1)]);
+    g.rig.advance(Duration::from_secs(1));
+    assert_eq!(g.send("tenant0", "2001:db8:64::dead:3", &data(0)), Resolution::Hold);
+    g.rig.assert_counted(&[("ns-sent", 1), ("next-hop-held", 1)]);
 }
 
 #[test]
@@ -840,8 +879,18 @@ mod conservation {
                         let (link, a) = name(who);
                         if g.rig.interfaces.by_name(link).is_none() { continue; }
                         let octets = ip6("2001:db8:6::10", a.as_str()).udp(7, 7, &given.to_be_bytes());
-                        if g.send(link, &a, &octets) == Resolution::Hold {
-                            given += 1;
+                        match g.send(link, &a, &octets) {
+                            Resolution::Hold => given += 1,
+                            Resolution::Drop(reason) => {
+                                // What is refused at once would have been refused for the same reason.
+                                prop_assert_eq!(reason, DropReason::NextHopTableFull);
+                                let before = (g.rig.counters.dropped(reason), g.n.table.total());
+                                g.hold(link, &a, &octets);
+                                let after = (g.rig.counters.dropped(reason), g.n.table.total());
+                                prop_assert_eq!((before.0 + 1, before.1), after);
+                                given += 2;
+                            }
+                            Resolution::Ready(_) | Resolution::Owner(_) => {}
                         }
                     }
                     Op::Answer(who, m, s, o) => {

@@ -131,10 +131,7 @@ fn every_setting_of_dhcpv6_reaches_it() {
     assert_eq!((d.preference, d.per_client, d.capacity), (1, 2, 3));
     assert_eq!((d.hold, d.decline_hold, d.rate, d.client_rate), (secs(4), secs(5), (6, 7), (8, 9)));
     let [near, far] = &d.links[..] else { panic!("{:?}", d.links) };
-    assert_eq!(
-        (&*near.name, near.interface, &*far.name, far.interface),
-        ("tenant0", Some(IfId(0)), "far", None)
-    );
+    assert_eq!((&*near.name, near.link, &*far.name, far.link), ("tenant0", Some(0), "far", None));
     assert_eq!(near.prefixes, ["2001:db8:64::/64".parse().unwrap()]);
     assert_eq!(near.pools, [Pool { first: six("2001:db8:64::1000"), last: six("2001:db8:64::1fff") }]);
     let delegation = Delegation { prefix: "2001:db8:64:8000::/56".parse().unwrap(), length: 64 };

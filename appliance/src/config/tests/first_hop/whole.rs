@@ -62,7 +62,7 @@ fn what_is_allowed_but_hardly_meant_is_noted() {
         (
             "more than can be kept",
             pair_with("::1fff\"]", "::1fff\", \"2001:db8:64::1:0-2001:db8:64::ffff:0\"]"),
-            "dhcpv6.capacity: pools, delegations and reservations hold more than the 1000000 leases that are kept at once",
+            "dhcpv6.capacity: pools, delegations and reservations hold more than the 1000000 leases that are kept at once; each network is sure of an even part of half of them",
         ),
         (
             "an address of ours in a pool",
