@@ -109,10 +109,8 @@ impl Lab {
         .unwrap();
         let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
         let mut shared = Shared::new(table, resolved, Arc::new(Bindings::new(64, [5, 6]).unwrap()), workers);
-        shared.dns = plan.dns64.as_ref().map(|config| DnsShared {
-            cache: Arc::new(causeway_dns64::Cache::new(&config.cache).unwrap()),
-            cookies: [7; 16],
-        });
+        shared.dns =
+            plan.dns64.as_ref().map(|config| DnsShared::new(&config.cache, [6; 32], [7; 16]).unwrap());
         let shared = Arc::new(shared);
         let wires = Rc::new(RefCell::new(Wires {
             rx: (0..workers).map(|_| vec![VecDeque::new(); 2]).collect(),
