@@ -446,7 +446,7 @@ listed! {
         /// DHCPv6 answers that left out options for which there was no room.
         Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
         /// How often AAAA records were made of A records (RFC 6147 5.1.7); answers from the cache are not counted again.
-        Dns64Syntheses = "dns64-syntheses",
+        Dns64Synthesised = "dns64-synthesised",
         /// DNS64: AAAA records left out because they are in a range that counts as not there (RFC 6147 5.1.4).
         Dns64AaaaExcluded = "dns64-aaaa-excluded",
         /// DNS64: AAAA records left out because they are in a NAT64 prefix of ours, which no server may name.
