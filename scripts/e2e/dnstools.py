@@ -17,6 +17,7 @@ import dns.opcode
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+import lab as lab_module
 import live as live_lab
 import netns
 import network as n
@@ -285,6 +286,21 @@ class Live(live_lab.Live):
         changed = self.set(sections=sections, replace=replace)
         flush()
         return changed
+
+
+def restarted(shared, folder, change):
+    """The gateway of a `Live` with another configuration for a while: the lab's, changed by a function."""
+    from conftest import lab_command
+
+    config = folder / "lab.toml"
+    text = change(n.CONFIG.read_text())
+    assert text != n.CONFIG.read_text()
+    config.write_text(text)
+    lab_command("gateway", "stop")
+    lab_module.start_gateway(config)
+    yield
+    lab_command("gateway", "stop")
+    lab_module.start_gateway(shared.path)
 
 
 def flush(*args):

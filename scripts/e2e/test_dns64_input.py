@@ -54,9 +54,10 @@ TAIL = struct.pack("!HH", 28, 1)
         ("a response", query(flags=0x8100)),
         ("a response that says it failed", query(flags=0x8182)),
     ],
+    ids=["one_octet", "half_a_header", "a_header_without_its_last_octet", "a_response", "a_failure"],
 )
 def test_what_cannot_be_answered_is_dropped(sentence, octets):
-    with counted(drop_dns64_unanswerable=1, dns64_queries=0):
+    with counted(drop_dns64_unanswerable=1, dns64_cache_hits=0, dns64_cache_misses=0):
         assert exchange(octets, timeout=0.5) is None
 
 
@@ -256,7 +257,14 @@ def test_rfc7766_6_2_3_an_idle_connection_is_closed(live, tcp):
     assert 1 < time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("octets", [b"\0\0", b"\0\5hello", framed(query(flags=0x8100)), framed(query()[:11])])
+def test_a_response_over_tcp_is_not_answered_and_the_next_question_is(tcp):
+    with counted(drop_dns64_unanswerable=1):
+        s = tcp()
+        s.sendall(framed(query(flags=0x8100, ident=1)) + framed(query(ident=2)))
+        assert answered(s).id == 2
+
+
+@pytest.mark.parametrize("octets", [b"\0\0", b"\0\5hello", framed(query()[:11])], ids=["empty", "short", "half_a_header"])
 def test_what_is_no_message_ends_the_connection(tcp, octets):
     s = tcp()
     s.sendall(octets)

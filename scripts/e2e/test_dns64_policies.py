@@ -309,19 +309,6 @@ def test_hot_names_are_asked_for_again_before_they_expire(live):
 # --- other labs ------------------------------------------------------------------------------------
 
 
-def restarted(shared, folder, change):
-    """The module's gateway with another configuration for a while: the lab's, changed by a function."""
-    config = folder / "lab.toml"
-    text = change(n.CONFIG.read_text())
-    assert text != n.CONFIG.read_text()
-    config.write_text(text)
-    lab_command("gateway", "stop")
-    lab_module.start_gateway(config)
-    yield
-    lab_command("gateway", "stop")
-    lab_module.start_gateway(shared.path)
-
-
 class TestWithoutTheSection:
     @pytest.fixture(scope="class", autouse=True)
     def without(self, shared, tmp_path_factory):
@@ -329,7 +316,7 @@ class TestWithoutTheSection:
             head, _, rest = text.partition("[dns64]\n")
             return head + rest.partition("\n\n")[2]
 
-        yield from restarted(shared, tmp_path_factory.mktemp("without"), change)
+        yield from dnstools.restarted(shared, tmp_path_factory.mktemp("without"), change)
 
     def test_nobody_answers(self):
         assert dig("v4only.example", "AAAA", "+time=1", check=False) is None
@@ -342,7 +329,7 @@ class TestTwoWorkers:
     def two_workers(self, shared, tmp_path_factory):
         name = 'name = "cw-gw"\n'
         folder = tmp_path_factory.mktemp("two-workers")
-        yield from restarted(shared, folder, lambda text: text.replace(name, f"{name}workers = 2\n", 1))
+        yield from dnstools.restarted(shared, folder, lambda text: text.replace(name, f"{name}workers = 2\n", 1))
 
     def test_both_answer_from_one_cache(self):
         for i in range(60):

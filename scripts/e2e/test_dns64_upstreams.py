@@ -280,20 +280,6 @@ def test_a_late_answer_after_a_retry_elsewhere_still_counts(upstream):
         assert dig("six.example", "AAAA").data("AAAA") == [n.V6ONLY]
 
 
-def test_rfc8767_an_old_answer_is_given_when_there_is_no_fresh_one(upstream):
-    r = upstream(Zone(f"old.example. 1 IN AAAA {n.V6ONLY}"), keys='stale = "1h"\nstale-after = "500ms"\ntimeout = "2s"')
-    assert dig("old.example", "AAAA").data("AAAA") == [n.V6ONLY]
-    r.answers = lambda _asked: None
-    time.sleep(2.2)
-    with counted(dns64_stale=1):
-        began = time.monotonic()
-        got = dig("old.example", "AAAA")
-        assert got.data("AAAA") == [n.V6ONLY] and got.ttl("AAAA") == 30, got.text
-        assert 0.3 < time.monotonic() - began < 1.8
-    # RFC 8914 4.4: it says so.
-    assert "3 (Stale Answer)" in got.text
-
-
 # --- upstreams that lie ----------------------------------------------------------------------------
 
 
@@ -341,7 +327,8 @@ def test_answers_to_a_port_that_no_question_is_open_at_are_refused(upstream):
     r = upstream(Zone(f"six.example. 300 IN AAAA {n.V6ONLY}"))
     dig("six.example", "AAAA")
     (asked,) = r.asked
-    with counted(drop_dns64_upstream_port=1):
+    # As to any port of the gateway's at which nobody listens.
+    with counted(drop_local_no_service=1, drop_dns64_upstream_port=0, icmp_errors_sent=1):
         r.udp.sendto(reply(asked, ["six.example. 300 IN AAAA 2001:db8:bad::1"]), asked.peer)
 
 
@@ -433,11 +420,6 @@ def test_rfc2181_8_a_ttl_with_the_top_bit_set_is_zero(upstream):
     assert len(r.asked) == 2
 
 
-def test_the_longest_ttl_is_capped(upstream):
-    upstream(Zone(f"six.example. 2000000000 IN AAAA {n.V6ONLY}"), keys='max-ttl = "1h"')
-    assert 3590 <= dig("six.example", "AAAA").ttl("AAAA") <= 3600
-
-
 def broken(asked):
     """Messages that begin as an answer does, and are none."""
     good = reply(asked, [f"six.example. 300 IN AAAA {n.V6ONLY}"], edns=False)
@@ -502,7 +484,7 @@ def test_noise_from_upstream_ends_nothing(upstream):
             octets[chance.randrange(2, len(octets))] = chance.randrange(256)
         return [bytes(octets), chance.randbytes(chance.randrange(0, 300)), (0.05, zone(asked))]
 
-    r = upstream(answers, keys='timeout = "1s"\nfailure-ttl = "1s"')
+    r = upstream(answers, keys='timeout = "1s"')
     for i in range(100):
         assert dig(f"n{i}.example", "AAAA").status
     r.answers = zone
@@ -515,6 +497,53 @@ def test_a_large_answer_over_udp_is_refused_or_taken_but_never_cut_in_silence(up
     upstream(lambda asked: reply(asked, rows))
     got = dig("many.example", "AAAA")
     assert got.status == "SERVFAIL" or len(got.data("AAAA")) == 139
+
+
+class TestOtherSettingsOfTheCache:
+    """They need a restart."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    def settings(self, shared, tmp_path_factory):
+        keys = 'max-ttl = "1h"\nmax-negative-ttl = "10s"\nstale = "1h"\nstale-after = "500ms"\ntimeout = "2s"'
+
+        def change(text):
+            return text.replace(dnstools.UPSTREAMS, f'upstreams = ["{UPSTREAM}"]\n{keys}')
+
+        yield from dnstools.restarted(shared, tmp_path_factory.mktemp("cache"), change)
+
+    @pytest.fixture
+    def upstream(self):
+        made = []
+
+        def make(answers):
+            made.append(Resolver(answers))
+            dnstools.flush()
+            return made[-1]
+
+        yield make
+        for m in made:
+            m.close()
+
+    def test_the_longest_ttls_are_capped(self, upstream):
+        upstream(Zone(f"six.example. 2000000000 IN AAAA {n.V6ONLY}"))
+        assert 3590 <= dig("six.example", "AAAA").ttl("AAAA") <= 3600
+        assert dig("nx.example", "AAAA").authority[0].ttl <= 10
+
+    def test_rfc8767_an_old_answer_is_given_when_there_is_no_fresh_one(self, upstream):
+        r = upstream(Zone(f"old.example. 1 IN AAAA {n.V6ONLY}"))
+        assert dig("old.example", "AAAA").data("AAAA") == [n.V6ONLY]
+        r.answers = lambda _asked: None
+        time.sleep(2.2)
+        with counted(dns64_stale=1):
+            began = time.monotonic()
+            got = dig("old.example", "AAAA")
+            assert got.data("AAAA") == [n.V6ONLY] and got.ttl("AAAA") == 30, got.text
+            assert 0.3 < time.monotonic() - began < 1.8
+        # RFC 8914 4.4: it says so.
+        assert "3 (Stale Answer)" in got.text
+        # Once upstream is back, a fresh one.
+        r.answers = Zone(f"old.example. 77 IN AAAA 2001:db8:6::77")
+        tools.wait_until(lambda: dig("old.example", "AAAA").data("AAAA") == ["2001:db8:6::77"], 15)
 
 
 # --- real resolvers --------------------------------------------------------------------------------
@@ -584,4 +613,9 @@ def test_delv_validates_what_the_gateway_passes(real):
     command = ["delv", f"@{n.DNS64}", "-a", anchor, "+root=signed.example", "-6"]
     assert "fully validated" in tools.vm1(*command, "dual.signed.example", "AAAA")
     assert "fully validated" in tools.vm1(*command, "v4only.signed.example", "A")
-    assert "negative response, fully validated" in tools.vm1(*command, "v4only.signed.example", "AAAA")
+    # RFC 6147 5.5: one that validates says so with CD, and gets the proof that there is no AAAA record. Without CD it gets
+    # what no signature is for.
+    proof = netns.ns_run(n.VM1, *command, "+cdflag", "v4only.signed.example", "AAAA")
+    assert "negative response, fully validated" in proof.stdout + proof.stderr
+    made = netns.ns_run(n.VM1, *command, "v4only.signed.example", "AAAA", check=False)
+    assert "insecurity proof failed" in made.stdout + made.stderr

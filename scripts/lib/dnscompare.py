@@ -226,7 +226,8 @@ def _(c):
 
 @reason("CD without DO, and CD with DO for unsigned names")
 def _(c):
-    return c.peer == "bind" and c.question.cd and c.synthesised_there and not c.synthesised
+    made = c.synthesised_there and not c.synthesised
+    return c.peer == "bind" and c.question.cd and (made or starts(c, "mapped-alone", "mixed"))
 
 
 @reason("DO for signed names")
@@ -237,7 +238,18 @@ def _(c):
 
 @reason("AD on what was made")
 def _(c):
-    return c.peer == "unbound" and c.synthesised and " AD" in f" {c.theirs['flags']}" and "AD" not in c.ours["flags"].split()
+    return c.synthesised and "AD" in c.theirs["flags"].split() and "AD" not in c.ours["flags"].split()
+
+
+@reason("The lifetime of what a DNAME record makes")
+def _(c):
+    return c.peer == "bind" and c.differs == {"ttls"} and c.name.endswith(".moved.example.")
+
+
+@reason("The lifetime of signed wildcards")
+def _(c):
+    # BIND lets what was made of a wildcard live no longer than the proof that the name itself does not exist.
+    return c.peer == "bind" and c.differs == {"ttls"} and starts(c, "x.wild") and c.question.qtype == "A"
 
 
 @reason("ipv4only.arpa")

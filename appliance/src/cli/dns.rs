@@ -30,8 +30,9 @@ pub(super) struct LookupArgs {
     #[command(flatten)]
     common: ShowArgs,
     /// The name, absolute with or without a final dot; or an address, whose name is looked up.
-    #[arg(value_name = "NAME", value_parser = name)]
-    domain: String,
+    // (`--name` is the gateway's.)
+    #[arg(id = "question", value_name = "NAME", value_parser = name)]
+    name: String,
     /// The record type; AAAA, or PTR for an address, if it is not said.
     #[arg(value_name = "TYPE", value_parser = record_type)]
     r#type: Option<String>,
@@ -54,8 +55,9 @@ pub(super) struct FlushArgs {
     #[command(flatten)]
     common: ShowArgs,
     /// Only answers about this name and names under it.
-    #[arg(value_name = "NAME", value_parser = name)]
-    domain: Option<String>,
+    // (`--name` is the gateway's.)
+    #[arg(id = "question", value_name = "NAME", value_parser = name)]
+    name: Option<String>,
 }
 
 /// A name or an address.
@@ -89,7 +91,7 @@ fn meant(text: &str) -> (String, bool) {
 
 impl LookupArgs {
     fn path(&self) -> String {
-        let (name, address) = meant(&self.domain);
+        let (name, address) = meant(&self.name);
         let mut path = format!("/v1/dns/lookup?name={}", encoded(&name));
         let wanted = self.r#type.clone().or_else(|| address.then(|| "PTR".to_owned()));
         let client = self.client.map(|a| a.to_string());
@@ -126,7 +128,7 @@ pub(super) fn execute(what: &Dns, out: &mut Output) -> u8 {
             Ok((value, explained(&row), code))
         }),
         Dns::Flush(a) => {
-            let name = a.domain.as_deref().map(|name| format!("?name={}", encoded(&meant(name).0)));
+            let name = a.name.as_deref().map(|name| format!("?name={}", encoded(&meant(name).0)));
             client.post(&format!("/v1/dns/flush{}", name.unwrap_or_default())).map(|value| {
                 let text = format!("{} answers are forgotten\n", value["forgotten"]);
                 (value, text, OK)

@@ -515,7 +515,7 @@ pub(super) fn the_examples_settings_are_defaults(all: &Config, plain: &Config) {
         client_length: bare.client_length,
         rules: DnsRules { local: Vec::new(), ..d.rules.clone() },
         views: Vec::new(),
-        ..d.clone()
+        ..d
     };
     assert_eq!(without, bare);
     assert_eq!((d.upstreams.len(), d.rules.local.len(), d.client_length.bits()), (2, 1, 64));
