@@ -671,6 +671,7 @@ impl Introspect for Running {
             peer.connected && matches!(peer.standing, Standing::Leading | Standing::Following)
         });
         self.shared.peer_ready.store(ready, Ordering::Relaxed);
+        seen.peer_ready = ready;
         let judgement = track::judge(&plan.tracking, &seen);
         self.shared.vrrp.set_tracking(judgement.penalty, judgement.fault);
         *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = judgement.clone();
