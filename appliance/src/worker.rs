@@ -495,6 +495,14 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
                 SourceGuard::new(&plan.active.interfaces, Arc::clone(&self.shared.bindings));
             self.stages.neighbors.keep(plan.kept());
             self.stages.first_hop.adopt(&plan, now);
+            // RFC 9568 6.4.2: what active virtual routers got is announced as if they had just become active.
+            if self.id == 0
+                && self.active
+                && plan.standby.is_some()
+                && crate::plan::gains(&self.plan.active.interfaces, &plan.active.interfaces)
+            {
+                self.stages.neighbors.announce_moved(&view.interfaces, &mailbox.counters, now);
+            }
             let generation = plan.generation;
             let old = std::mem::replace(&mut self.plan, plan);
             // Full means that control does not take them back in time: then it is freed here.

@@ -543,3 +543,80 @@ fn rfc9568_6_4_2_a_backup_does_not_take_over_while_another_worker_has_not_looked
     }
     panic!("it does not take over");
 }
+
+/// Puts another configuration in force.
+fn adopt(lab: &mut Lab, n: u8, text: &str) {
+    let port = |name: &str, at| PortFacts { name: name.to_owned(), mac: mac(n, at), mtu: 1500 };
+    let config = Config::parse("lab.toml", text).unwrap_or_else(|e| panic!("{e}"));
+    let ports = [port("tenant0", 1), port("uplink0", 2)];
+    let plan =
+        Plan::build(&config, &ports, Some((&lab.plan, crate::worker::Clock::now(&lab.clock)))).unwrap();
+    lab.plan = std::sync::Arc::new(plan);
+    for m in &lab.shared.mailboxes {
+        m.plans.push(std::sync::Arc::clone(&lab.plan)).unwrap();
+    }
+}
+
+#[test]
+fn rfc9568_6_4_2_an_address_that_active_virtual_routers_get_by_a_reload_is_announced() {
+    let mut labs = [gateway(3, 200, 2), gateway(4, 100, 2)];
+    run(&mut labs, 1_000);
+    let wider = |n, priority| {
+        text(n, priority)
+            .replace(
+                "\"fe80::1\", \"2001:db8:64::1\"",
+                "\"fe80::1\", \"2001:db8:64::1\", \"2001:db8:64::77\"",
+            )
+            .replace("[\"192.0.2.2\"]", "[\"192.0.2.2\", \"192.0.2.77\"]")
+    };
+    for (lab, n, priority) in [(0, 3, 200), (1, 4, 100)] {
+        adopt(&mut labs[lab], n, &wider(n, priority));
+    }
+    clear(&labs);
+    // One poll of each, in turn, so that nothing of one is taken for the other's.
+    labs.iter_mut().for_each(|lab| lab.workers.iter_mut().for_each(|w| _ = w.poll()));
+    let new: std::net::Ipv6Addr = "2001:db8:64::77".parse().unwrap();
+    let here = sent(&labs[0], TENANT);
+    // RFC 4861 7.2.6: unsolicited, with the override flag, to all nodes, from the virtual link-layer address.
+    let told = |(dst, src, p): &&(MacAddr, MacAddr, Vec<u8>)| {
+        (*dst, *src) == (ALL_NODES, MAC6) && p[6] == 58 && p[40] == 136 && p[48..64] == new.octets()
+    };
+    let told: Vec<_> = here.iter().filter(told).collect();
+    assert_eq!(told.len(), 1, "{here:02x?}");
+    assert_eq!(told[0].2[44] & 0x60, 0x20);
+    // RFC 5227 2.3.
+    let arp = sent(&labs[0], UPLINK).into_iter().filter(|(dst, src, p)| {
+        (*dst, *src) == (MacAddr::BROADCAST, MAC4)
+            && p[14..18] == [192, 0, 2, 77]
+            && p[24..28] == [192, 0, 2, 77]
+    });
+    assert_eq!(arp.count(), 1);
+    let silent = [TENANT, UPLINK].map(|port| sent(&labs[1], port).len());
+    assert_eq!(silent, [0, 0], "a backup has nothing to announce");
+    // The same once more says nothing new.
+    run(&mut labs, 5_000);
+    adopt(&mut labs[0], 3, &wider(3, 200));
+    clear(&labs);
+    labs[0].workers.iter_mut().for_each(|w| _ = w.poll());
+    let announced =
+        sent(&labs[0], TENANT).iter().filter(|(dst, _, p)| *dst == ALL_NODES && p[40] == 136).count();
+    assert_eq!(announced, 0);
+}
+
+#[test]
+fn ports_are_told_which_virtual_link_layer_addresses_a_plan_has_there() {
+    let lab = gateway(3, 100, 1);
+    assert_eq!(lab.plan.virtual_macs(), [(0, MAC6), (1, MAC6), (1, MAC4)]);
+    // The tenants' network moves to the uplink's port.
+    let mut moved = gateway(3, 100, 1);
+    let other = text(3, 100).replace("port = \"tenant0\"\nrole", "port = \"uplink0\"\nvlan = 5\nrole")
+        + "[[network]]\nname = \"rest\"\nport = \"tenant0\"\nrole = \"tenant\"\non-link = [\"2001:db8:65::/64\"]\n";
+    adopt(&mut moved, 3, &other);
+    assert_eq!(moved.plan.virtual_macs(), [(1, MAC6), (1, MAC4)]);
+    assert!(crate::plan::gains(&lab.plan.active.interfaces, &moved.plan.active.interfaces));
+    assert!(!crate::plan::gains(&lab.plan.active.interfaces, &lab.plan.active.interfaces));
+    // Fewer addresses are none that anybody has to hear of.
+    let fewer = text(3, 100).replace("\"fe80::1\", \"2001:db8:64::1\"", "\"fe80::1\"");
+    adopt(&mut moved, 3, &fewer);
+    assert!(!crate::plan::gains(&lab.plan.active.interfaces, &moved.plan.active.interfaces));
+}
