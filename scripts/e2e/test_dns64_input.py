@@ -365,16 +365,21 @@ def test_half_open_connections_do_not_push_out_others(shared, tcp):
     from scapy.layers.inet6 import IPv6
     from scapy.layers.l2 import Ether
 
+    # (Made beforehand: that takes longer than a connection may be idle.)
+    ether = Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6)
+    frames = [
+        bytes(ether / IPv6(src=n.VM1_ADDR, dst=n.DNS64) / TCP(sport=1024 + i, dport=53, flags="S", seq=i))
+        for i in range(3000)
+    ]
     s = tcp(ns=n.VM2)
     s.sendall(framed(query(ident=1)))
     assert answered(s).id == 1
     wire = tools.Wire()
     try:
-        for i in range(3000):
-            packet = IPv6(src=n.VM1_ADDR, dst=n.DNS64) / TCP(sport=1024 + i, dport=53, flags="S", seq=i)
+        for i, frame in enumerate(frames):
             if i % 500 == 0:
                 time.sleep(0.02)
-            wire.send("tenant", Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6) / packet)
+            wire.send("tenant", frame)
     finally:
         wire.close()
     s.sendall(framed(query(ident=2)))
