@@ -198,13 +198,15 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     Ok(())
 }
 
-/// The cache of the resolver, whose memory is taken now.
+/// What the resolver's workers share; the memory of the cache is taken now.
 fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Error>> {
-    let cache = Arc::new(Cache::new(&config.cache)?);
-    info!(stats = ?cache.stats(), "DNS cache is ready");
-    let mut cookies = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut cookies)?;
-    Ok(DnsShared { cache, cookies })
+    let (mut secret, mut cookies) = ([0; 32], [0; 16]);
+    let mut random = std::fs::File::open("/dev/urandom")?;
+    random.read_exact(&mut secret)?;
+    random.read_exact(&mut cookies)?;
+    let shared = DnsShared::new(&config.cache, secret, cookies)?;
+    info!(stats = ?shared.cache.stats(), "DNS cache is ready");
+    Ok(shared)
 }
 
 /// Makes the ports take frames for the virtual routers' addresses. A device without filters for them takes

@@ -162,6 +162,32 @@ pub struct DnsShared {
     pub cache: Arc<causeway_dns64::cache::Cache>,
     /// What cookies are made with (RFC 9018 4.2): a client may come to any worker.
     pub cookies: [u8; 16],
+    /// What nobody outside knows: ports and IDs follow from it.
+    secret: [u8; 32],
+}
+
+impl DnsShared {
+    /// A cache, all memory of which is taken now. `secret` and `cookies` are random octets of the system.
+    ///
+    /// # Errors
+    /// There is not that much memory.
+    pub fn new(
+        settings: &causeway_dns64::config::CacheSettings,
+        secret: [u8; 32],
+        cookies: [u8; 16],
+    ) -> Result<Self, causeway_flowtable::octets::OctetMapError> {
+        Ok(Self { cache: Arc::new(causeway_dns64::cache::Cache::new(settings)?), cookies, secret })
+    }
+
+    /// The seed of a worker's random generator, which is another one for each worker.
+    #[must_use]
+    pub fn seed(&self, worker: u16) -> [u8; 32] {
+        let mut seed = self.secret;
+        for (octet, more) in seed.iter_mut().zip(worker.to_le_bytes()) {
+            *octet ^= more;
+        }
+        seed
+    }
 }
 
 /// What all workers share.

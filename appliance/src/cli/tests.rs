@@ -25,6 +25,7 @@ fn causeway(args: &[&str]) -> (u8, String, String) {
 struct Rig {
     dir: TempDir,
     socket: String,
+    gateway: Arc<FakeGateway>,
     _control: ControlHandle,
 }
 
@@ -42,12 +43,25 @@ impl Rig {
             sighup: false,
         };
         let control = control::start(spec).unwrap();
-        control.attach(Arc::new(FakeGateway::new(sessions)));
+        let gateway = Arc::new(FakeGateway::new(sessions));
+        control.attach(Arc::<FakeGateway>::clone(&gateway));
         let client = Client::new(PathBuf::from(&socket));
         while client.get("/v1/ready").is_err() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        Self { dir, socket, _control: control }
+        Self { dir, socket, gateway, _control: control }
+    }
+
+    /// Gives the gateway a resolver with two upstreams and two views.
+    fn resolving() -> Self {
+        let rig = Self::new(0);
+        let text = format!(
+            "{LAB}\n[dns64]\nupstreams = [\"198.51.100.53\", \"2001:db8:6::53\"]\nlisten = [\"2001:db8:64::1\"]\n\
+             [[dns64.view]]\nname = \"shop\"\nsources = [\"2001:db8:64::/80\"]\nonly-a = [\"198.51.100.0/24\"]\n"
+        );
+        let config = Config::parse("gw.toml", &text).unwrap();
+        *rig.gateway.dns.config.lock().unwrap() = crate::plan::dns64::dns64_of(&config).map(Arc::new);
+        rig
     }
 
     /// Runs `causeway ARGS --socket SOCKET`, which has to succeed, and gives its output.
@@ -346,7 +360,9 @@ fn reload_says_what_changed_and_what_needs_a_restart() {
 fn without_a_gateway_the_exit_code_is_3() {
     let dir = TempDir::new();
     let socket = dir.path().join("none.sock").display().to_string();
-    for what in ["sessions", "mappings", "pool", "subscribers", "neighbors", "counters", "ports", "plan"] {
+    for what in
+        ["sessions", "mappings", "pool", "subscribers", "neighbors", "counters", "ports", "dns", "plan"]
+    {
         let (code, out, err) = causeway(&["show", what, "--socket", &socket]);
         assert_eq!((code, out.as_str()), (NOT_RUNNING, ""), "{what}");
         assert_eq!(err, format!("causeway: no causeway runs on the control socket {socket}\n"));
@@ -357,6 +373,68 @@ fn without_a_gateway_the_exit_code_is_3() {
     // A socket whose process is gone is no gateway either.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert_eq!(causeway(&["show", "ports", "--socket", &socket]).0, NOT_RUNNING);
+}
+
+#[test]
+fn a_lookup_says_step_by_step_what_a_client_gets() {
+    let rig = Rig::resolving();
+    assert_eq!(
+        rig.ok(&["dns", "lookup", "V4only.Example.", "--client", "2001:db8:64::101"]),
+        "\
+v4only.example. AAAA, as clients of view shop see it
+  1. cached: v4only.example. AAAA (native), good for 59 s
+  2. asked 198.51.100.53:53: v4only.example. A: NOERROR\\u{1b}[2J, after 2 ms
+  3. made of A records (RFC 6147 5.1.7)
+answer: NOERROR, flags qr rd ra, 60 octets
+  v4only.example.  60  AAAA  2001:db8:64:ff9b::c633:640a
+"
+    );
+    let asked = rig.gateway.dns.lookups.lock().unwrap().clone();
+    assert_eq!((asked.len(), asked[0].view, asked[0].question.qtype), (1, 1, 28));
+    let value = rig.json(&["dns", "lookup", "192.0.2.1", "--view", "shop", "--cd", "--dnssec"]);
+    assert_eq!(value["question"], "1.2.0.192.in-addr.arpa. PTR");
+    let asked = rig.gateway.dns.lookups.lock().unwrap()[1].clone();
+    assert!(asked.question.checking_disabled && asked.question.dnssec_ok);
+    let (code, out, _) = causeway(&["dns", "lookup", "dropped", "--socket", &rig.socket]);
+    let text = "dropped. AAAA, as clients of view default see it\n  1. answered here: blocked\nno answer\n";
+    assert_eq!((code, out.as_str()), (FAILED, text));
+    // A name may have any octets in it.
+    rig.ok(&["dns", "lookup", r"a\.b\038c=\255", "TYPE65280"]);
+    let asked = rig.gateway.dns.lookups.lock().unwrap()[3].clone();
+    assert_eq!((asked.question.name.as_slice(), asked.question.qtype), (&b"\x07a.b&c=\xff\x00"[..], 65_280));
+    let (code, _, err) = causeway(&["dns", "lookup", "a", "--view", "none", "--socket", &rig.socket]);
+    assert_eq!((code, err.as_str()), (FAILED, "causeway: there is no view `none`; views: default, shop\n"));
+}
+
+#[test]
+fn cached_answers_are_forgotten() {
+    let rig = Rig::resolving();
+    assert_eq!(rig.ok(&["dns", "flush"]), "3 answers are forgotten\n");
+    assert_eq!(rig.ok(&["dns", "flush", "Example"]), "3 answers are forgotten\n");
+    assert_eq!(*rig.gateway.dns.flushed.lock().unwrap(), [None, Some(b"\x07example\x00".to_vec())]);
+    *rig.gateway.dns.config.lock().unwrap() = None;
+    let (code, _, err) = causeway(&["dns", "flush", "--socket", &rig.socket]);
+    assert_eq!((code, err.as_str()), (FAILED, "causeway: no [dns64] is configured\n"));
+    assert_eq!(rig.ok(&["show", "dns"]), "no [dns64] is configured\n");
+}
+
+#[test]
+fn the_resolver_for_people() {
+    let rig = Rig::resolving();
+    let text = rig.ok(&["show", "dns"]);
+    let wanted = "\
+answers at: 2001:db8:64::1
+cache: 7 answers in 10 of 65536 KiB, 2 had to make room for others
+
+UPSTREAM             STATE             ASKED  ANSWERED  TIMEOUTS  SRTT MS  CASE
+198.51.100.53:53     up                  120       119         1   12.345  kept
+[2001:db8:6::53]:53  DOWN at 1 worker      3         0         3        -  lost
+
+VIEW     AAAA MADE WITH         CLIENTS  CACHED
+default  2001:db8:64:ff9b::/96        1  all
+shop     2001:db8:64:ff9b::/96        1  all but AAAA
+";
+    assert!(text.starts_with(wanted), "{text}");
 }
 
 #[test]
@@ -373,6 +451,14 @@ fn bad_usage_has_exit_code_2() {
         &["show", "subscribers", "--tenant", "a b"],
         &["nat64"],
         &["nat64", "deterministic"],
+        &["dns"],
+        &["dns", "lookup"],
+        &["dns", "lookup", "a..b"],
+        &["dns", "lookup", "b\u{fc}cher.example"],
+        &["dns", "lookup", "a", "FOO"],
+        &["dns", "lookup", "a", "--client", "192.0.2.1"],
+        &["dns", "lookup", "a", "--client", "2001:db8::1", "--view", "v"],
+        &["dns", "flush", "a..b"],
         &["show", "ports", "--name", "a/b"],
         &["show", "ports", "--name", "a", "--socket", "/b"],
         &["run", "--config"],

@@ -31,7 +31,7 @@ pub struct Dns64 {
     pub cache: MemorySize,
     /// No answer is kept longer; 1 day by default.
     pub max_ttl: CacheTtl,
-    /// No negative answer is kept longer (RFC 2308 5); 1 hour by default.
+    /// No negative answer is kept longer (RFC 2308 5); 1 hour by default, or `max-ttl` if that is less.
     pub max_negative_ttl: CacheTtl,
     /// How long a failure is remembered (RFC 9520 3.2); 5 seconds by default.
     pub failure_ttl: FailureTtl,

@@ -12,11 +12,11 @@ pub(super) fn stage<F>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<B
     let (config, dns) = (plan.dns64.as_ref()?, shared.dns.as_ref()?);
     let status = plan.dns64_status.get(usize::from(worker))?;
     let workers = u16::try_from(shared.mailboxes.len()).unwrap_or(u16::MAX);
-    // Keyed by the system, and differently for each.
+    // A stage that takes the place of another is not to repeat its ports.
     let random = RandomState::new();
-    let mut seed = [0; 32];
-    for (n, octets) in seed.chunks_exact_mut(8).enumerate() {
-        octets.copy_from_slice(&random.hash_one((worker, n)).to_ne_bytes());
+    let mut seed = dns.seed(worker);
+    for (n, octets) in seed.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *octets = (u64::from_ne_bytes(*octets) ^ random.hash_one(n)).to_ne_bytes();
     }
     let (config, cache, status) = (Arc::clone(config), Arc::clone(&dns.cache), Arc::clone(status));
     Some(Box::new(Stage::new(config, cache, status, (worker, workers), seed, dns.cookies)))
@@ -64,3 +64,6 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,8 +108,10 @@ impl Lab {
         })
         .unwrap();
         let resolved = Arc::new(Resolved::new(&plan.neighbor, workers));
-        let shared =
-            Arc::new(Shared::new(table, resolved, Arc::new(Bindings::new(64, [5, 6]).unwrap()), workers));
+        let mut shared = Shared::new(table, resolved, Arc::new(Bindings::new(64, [5, 6]).unwrap()), workers);
+        shared.dns =
+            plan.dns64.as_ref().map(|config| DnsShared::new(&config.cache, [6; 32], [7; 16]).unwrap());
+        let shared = Arc::new(shared);
         let wires = Rc::new(RefCell::new(Wires {
             rx: (0..workers).map(|_| vec![VecDeque::new(); 2]).collect(),
             tx: vec![Vec::new(); 2],
@@ -136,7 +138,7 @@ impl Lab {
         lab
     }
 
-    fn resolve_all(&mut self) {
+    pub(super) fn resolve_all(&mut self) {
         for (vm, mac) in [("2001:db8:64::101", VM1), ("2001:db8:64::102", VM2)] {
             // Anything towards the server makes the gateway ask; the server answers.
             self.send(0, UPLINK, &eth(GW_UPLINK, ROUTER).carry(&ip6("2001:db8:6::10", vm).udp(1, 1, b"")));

@@ -104,6 +104,7 @@ pub(super) fn dns64(s: Section<'_, '_>) -> Option<Dns64Draft> {
         pipelined: t.or("pipelined", Questions::literal(32)),
     };
     t.finish();
+    let max_ttl = s.or("max-ttl", CacheTtl::literal_ms(86_400_000));
     let stale = s.or("stale", StaleFor::OFF);
     for key in ["stale-ttl", "stale-after"] {
         if s.has(key) && stale == StaleFor::OFF {
@@ -117,8 +118,8 @@ pub(super) fn dns64(s: Section<'_, '_>) -> Option<Dns64Draft> {
         clients: list(&s, "clients"),
         rules: rules(&s),
         cache: s.or("cache", MemorySize::literal_mib(64)),
-        max_ttl: s.or("max-ttl", CacheTtl::literal_ms(86_400_000)),
-        max_negative_ttl: placed(&s, "max-negative-ttl", CacheTtl::literal_ms(3_600_000)),
+        max_ttl,
+        max_negative_ttl: placed(&s, "max-negative-ttl", max_ttl.min(CacheTtl::literal_ms(3_600_000))),
         failure_ttl: s.or("failure-ttl", FailureTtl::literal_ms(5_000)),
         prefetch: s.or("prefetch", true),
         stale,

@@ -76,7 +76,8 @@ impl MemorySize {
 
 impl fmt::Display for MemorySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, size) = UNITS.into_iter().find(|(_, size)| self.0 % size == 0).unwrap_or(("KiB", 1 << 10));
+        let (unit, size) =
+            UNITS.into_iter().find(|(_, size)| self.0.is_multiple_of(*size)).unwrap_or(("KiB", 1 << 10));
         write!(f, "{}{unit}", self.0 / size)
     }
 }

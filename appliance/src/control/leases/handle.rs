@@ -1,7 +1,6 @@
 //! What the control socket sees of the lease thread, and asks of it.
 
-use super::history::Attribution;
-use super::store::{Counts, LeaseQuery, Reader, StoreError};
+use super::store::{Attribution, Counts, LeaseQuery, Reader, StoreError};
 use super::sync::Standing;
 use causeway_dhcpv6::{Kind, Lease, UnixSeconds};
 use causeway_wire::MacAddr;

@@ -6,20 +6,20 @@
 //!              thread: handle a group -> store (one commit) -> peer -> bindings
 //!                         ^ undo, read-only    on disk      acknowledged
 //! ```
-//! [`thread`] is the only writer of all of it. [`store`] is SQLite, [`history`] who had an address when,
-//! [`sync`] the other gateway of a pair.
+//! [`thread`] is the only writer of all of it. [`store`] is SQLite, and knows who had an address when; [`sync`] is
+//! the other gateway of a pair.
 
 mod engine;
 mod handle;
-mod history;
 mod store;
 mod sync;
 mod thread;
 
 pub use engine::LeasedSources;
 pub use handle::{DiskReport, LeaseControl, LeaseStatus, PeerReport, ReleaseError};
-pub use history::Attribution;
-pub use store::{Counts, Incorporated, LeaseQuery, Missed, NodeId, Reader, Record, Store, StoreError};
+pub use store::{
+    Attribution, Counts, Incorporated, LeaseQuery, Missed, NodeId, Reader, Record, Store, StoreError,
+};
 pub use sync::Standing;
 pub use sync::link::LinkError;
 pub use thread::{Handled, Leases, Opened, Rings, Spec, StartError, open, time_of_day};

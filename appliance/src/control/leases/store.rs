@@ -1,28 +1,44 @@
 //! The lease store: SQLite with a write-ahead log, one writer.
 //!
 //! ```text
-//!  commit(changes)        each change: one event (its number is the change's version), one lease row
+//!  commit(changes)        one row of the log for all: for each change an event, whose number is the lease's version
 //!  incorporate(records)   the same for what the peer did, with its numbers
+//!  fold(most)             later, and in slices: from the log to the tables of leases and of history
 //!  after(number)          our own events since, for a peer that missed them
 //! ```
-//! A commit is on disk when it returns (`synchronous = FULL`). A commit that fails leaves nothing behind.
+//! A commit is on disk when it returns (`synchronous = FULL`). A commit that fails leaves nothing behind. What the
+//! log has is in memory as well ([`recent`]), and whoever asks is told of it and of the tables ([`view`]).
+//!
 //! Renewals are folded: a renewal of an unchanged lease takes the place of the renewal before it, which it
 //! counts, so that history grows by tenures and days, not by packets.
 
+mod filter;
+mod fold;
+mod history;
+mod merge;
+mod migrate;
+mod octets;
 mod reader;
+mod recent;
 mod row;
 mod schema;
+mod segments;
+mod view;
 
+pub use history::Attribution;
 pub use reader::{Counts, LeaseQuery, Reader};
 pub(super) use row::{
-    event_code, event_of, identity_code, identity_of, kind_code, kind_of, lease as read_lease, state_code,
-    state_of,
+    event_code, event_of, identity_code, identity_of, kind_code, kind_of, state_code, state_of,
 };
 
-use super::history;
-use super::sync::merge::{self, Winner};
+use super::sync::merge::{Winner, merge as merge_leases};
 use causeway_dhcpv6::{Change, Kind, Lease, LeaseEvent, State, UnixSeconds};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
+use filter::Filter;
+use fold::Fold;
+use merge::Merge;
+use octets::{Entry, Kept, Key, Version, begin_blob, end_blob, key_of, put_lease};
+use recent::Recent;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -30,11 +46,14 @@ use std::io::Read as _;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use tracing::info;
+use view::View;
 
 /// Renewals within this time of the first are folded into one event, seconds.
 const FOLD_WITHIN: u64 = 24 * 3600;
 /// Leases between two lines of progress while they are read.
-const PROGRESS: u64 = 250_000;
+const PROGRESS: usize = 250_000;
+/// Leases that are read at once.
+const PAGE: usize = 4096;
 
 /// Who a store is: random, made once.
 pub type NodeId = [u8; 16];
@@ -152,16 +171,6 @@ pub enum Incorporated {
     },
 }
 
-/// What the row of a lease has besides the lease.
-#[derive(Debug, Clone, Copy, Default)]
-struct Version {
-    own: u64,
-    peer: u64,
-    event: i64,
-    renewals: u64,
-    renewed: UnixSeconds,
-}
-
 /// The store. One thread writes; [`Reader`]s may read beside it.
 #[derive(Debug)]
 pub struct Store {
@@ -172,36 +181,51 @@ pub struct Store {
     peer_seq: u64,
     links: Links,
     lengths: RefCell<HashSet<u8>>,
-    /// Number of the event at which pruning goes on.
+    /// Number of the block at which pruning goes on.
     pruning: i64,
+    /// Number of the last event that the tables have.
+    folded: u64,
+    /// What they do not have, but for what is being folded.
+    recent: Recent,
+    fold: Option<Fold>,
+    merge: Option<Merge>,
+    /// There may be segments to merge.
+    may_merge: bool,
+    /// Keys that have a lease, once all were read.
+    filter: RefCell<Option<Filter>>,
+    blob: Vec<u8>,
+    lease: Vec<u8>,
     _lock: File,
 }
 
 /// Names of links by their number in the file, and the reverse.
 #[derive(Debug, Default)]
 struct Links {
-    ids: RefCell<HashMap<Box<str>, i64>>,
-    names: RefCell<HashMap<i64, Box<str>>>,
+    ids: RefCell<HashMap<Box<str>, u64>>,
+    names: RefCell<HashMap<u64, Box<str>>>,
 }
 
 impl Links {
     fn read(&self, db: &Connection) -> rusqlite::Result<()> {
-        let mut all = db.prepare("SELECT id, name FROM links")?;
+        let mut all = db.prepare_cached("SELECT id, name FROM links")?;
         let mut rows = all.query([])?;
-        while let Some(row) = rows.next()? {
-            let (id, name): (i64, String) = (row.get(0)?, row.get(1)?);
-            self.add(id, name.into());
+        while let Some(r) = rows.next()? {
+            self.add(row::time(r, 0)?, r.get::<_, String>(1)?.into());
         }
         Ok(())
     }
 
-    fn add(&self, id: i64, name: Box<str>) {
+    fn add(&self, id: u64, name: Box<str>) {
         self.ids.borrow_mut().insert(name.clone(), id);
         self.names.borrow_mut().insert(id, name);
     }
 
-    fn name(&self, id: i64) -> Option<Box<str>> {
+    fn name(&self, id: u64) -> Option<Box<str>> {
         self.names.borrow().get(&id).cloned()
+    }
+
+    fn known(&self, name: &str) -> Option<u64> {
+        self.ids.borrow().get(name).copied()
     }
 
     fn clear(&self) {
@@ -209,12 +233,12 @@ impl Links {
         self.names.borrow_mut().clear();
     }
 
-    fn id(&self, db: &Connection, name: &str) -> rusqlite::Result<i64> {
-        if let Some(id) = self.ids.borrow().get(name) {
-            return Ok(*id);
+    fn id(&self, db: &Connection, name: &str) -> rusqlite::Result<u64> {
+        if let Some(id) = self.known(name) {
+            return Ok(id);
         }
         db.prepare_cached("INSERT INTO links (name) VALUES (?1)")?.execute([name])?;
-        let id = db.last_insert_rowid();
+        let id = row::unsigned(db.last_insert_rowid());
         self.add(id, name.into());
         Ok(id)
     }
@@ -244,7 +268,7 @@ fn put_number(db: &Connection, key: &str, n: u64) -> rusqlite::Result<()> {
     put_meta(db, key, &n.to_be_bytes())
 }
 
-/// Number of our last event.
+/// Number of our last event; the log may have later ones.
 const HEAD: &str = "head";
 /// Number of the peer's last event that we have.
 const PEER_SEQ: &str = "peer-seq";
@@ -256,6 +280,8 @@ const NODE: &str = "node";
 const DUID: &str = "duid";
 /// Number up to which our own events may have been pruned.
 const PRUNED: &str = "pruned";
+/// Number of the last event that is folded.
+const FOLDED: &str = "folded";
 
 impl Store {
     /// Opens the store at `path`, or makes a new one if there is none.
@@ -282,8 +308,10 @@ impl Store {
                 node
             }
         };
-        let last: Option<i64> = db.query_row("SELECT max(id) FROM events", [], |r| r.get(0)).map_err(at)?;
-        let head = get_number(&db, HEAD).map_err(at)?.max(last.map_or(0, row::unsigned));
+        let folded = view::folded(&db).map_err(at)?;
+        let mut recent = Recent::default();
+        let last = view::read_log(&db, folded, &mut recent).map_err(at)?;
+        let head = get_number(&db, HEAD).map_err(at)?.max(folded).max(last.unwrap_or(0));
         let peer_seq = get_number(&db, PEER_SEQ).map_err(at)?;
         let links = Links::default();
         links.read(&db).map_err(at)?;
@@ -297,6 +325,14 @@ impl Store {
             links,
             lengths: RefCell::new(lengths),
             pruning: 0,
+            folded,
+            recent,
+            fold: None,
+            merge: None,
+            may_merge: true,
+            filter: RefCell::default(),
+            blob: Vec::new(),
+            lease: Vec::new(),
             _lock: lock,
         })
     }
@@ -392,35 +428,68 @@ impl Store {
         self.set_number("probe", n)
     }
 
+    /// What there is.
+    fn view(&self) -> View<'_> {
+        let folding = self.fold.iter().filter(|f| !f.is_marked()).map(|f| &f.recent);
+        let recents = std::iter::once(&self.recent).chain(folding).collect();
+        View { db: &self.db, folded: self.folded, recents, links: &self.links }
+    }
+
     /// Reads all leases and hands them to `take`, telling the log how it goes; returns what that made of them.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if a row is not a lease.
     pub fn load<T>(&self, take: impl FnOnce(&mut dyn Iterator<Item = Lease>) -> T) -> Result<T, StoreError> {
-        let sql = format!("SELECT {} FROM leases", row::LEASE);
-        let read = || -> rusqlite::Result<T> {
-            let mut all = self.db.prepare(&sql)?;
-            let mut rows = all.query([])?;
-            let (mut n, mut failed) = (0, None);
-            let mut leases = std::iter::from_fn(|| {
-                let next = rows
-                    .next()
-                    .and_then(|r| r.map(|r| row::lease(r, 0, &|id| self.links.name(id))).transpose());
-                n += 1;
-                if n % PROGRESS == 0 {
-                    info!(leases = n, "reading leases");
+        let mut filter = Filter::default();
+        let mut hashes = Vec::new();
+        let (mut behind, mut failed) = (None, None);
+        let mut page = Vec::new().into_iter();
+        let mut n = 0;
+        let mut leases = std::iter::from_fn(|| {
+            if let Some(lease) = page.next() {
+                return Some(lease);
+            }
+            if failed.is_some() {
+                return None;
+            }
+            match self.page(behind, &mut |key| hashes.push(filter.hash(key))) {
+                Ok((last, leases)) => {
+                    if n / PROGRESS != (n + leases.len()) / PROGRESS {
+                        info!(leases = n + leases.len(), "reading leases");
+                    }
+                    n += leases.len();
+                    (behind, page) = (last.or(behind), leases.into_iter());
                 }
-                next.unwrap_or_else(|e| {
-                    failed = Some(e);
-                    None
-                })
-            });
-            let taken = take(&mut leases);
-            // What it left has to be sound as well.
-            leases.by_ref().for_each(drop);
-            failed.map_or(Ok(taken), Err)
-        };
-        read().map_err(|e| self.error(e))
+                Err(e) => failed = Some(e),
+            }
+            page.next()
+        });
+        let taken = take(&mut leases);
+        // What it left has to be sound as well.
+        leases.by_ref().for_each(drop);
+        if let Some(e) = failed {
+            return Err(self.error(e));
+        }
+        filter.reserve(hashes.len() * 2);
+        hashes.into_iter().for_each(|hash| filter.insert(hash));
+        *self.filter.borrow_mut() = Some(filter);
+        Ok(taken)
+    }
+
+    /// Leases behind a key, with the last key.
+    fn page(
+        &self,
+        behind: Option<Key>,
+        seen: &mut dyn FnMut(&Key),
+    ) -> rusqlite::Result<(Option<Key>, Vec<Lease>)> {
+        let (view, mut last, mut leases) = (self.view(), None, Vec::with_capacity(PAGE));
+        view.rows(behind, &mut |key, _, octets| {
+            seen(key);
+            last = Some(*key);
+            leases.push(view.lease(key, octets)?);
+            Ok(leases.len() < PAGE)
+        })?;
+        Ok((last, leases))
     }
 
     /// Writes what was done here. When it returns, it is on disk.
@@ -428,18 +497,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`], and then none of it was done.
     pub fn commit(&mut self, changes: &[Change]) -> Result<Vec<Record>, StoreError> {
-        let (head, records) = self
-            .write(|store, db| {
-                let mut records = Vec::with_capacity(changes.len());
-                let mut head = store.head;
-                for change in changes {
-                    head += 1;
-                    records.push(store.put_own(db, head, change)?);
-                }
-                put_number(db, HEAD, head)?;
-                Ok((head, records))
-            })
-            .map_err(|e| self.error(e))?;
+        let mut head = self.head;
+        let records = self.append(|store| {
+            let mut records = Vec::with_capacity(changes.len());
+            for change in changes {
+                head += 1;
+                records.push(store.put_own(head, change)?);
+            }
+            Ok(records)
+        })?;
         self.head = head;
         Ok(records)
     }
@@ -454,29 +520,48 @@ impl Store {
         records: &[Record],
         upto: Option<u64>,
     ) -> Result<Vec<Incorporated>, StoreError> {
-        let (head, peer_seq, outcome) = self
-            .write(|store, db| {
-                let mut outcome = Vec::with_capacity(records.len());
-                let mut head = store.head;
-                for record in records {
-                    outcome.push(store.put_peers(db, &mut head, record)?);
-                }
-                let peer_seq = upto.unwrap_or(0).max(store.peer_seq);
-                put_number(db, HEAD, head)?;
-                put_number(db, PEER_SEQ, peer_seq)?;
-                Ok((head, peer_seq, outcome))
-            })
-            .map_err(|e| self.error(e))?;
+        let mut head = self.head;
+        let peer_seq = upto.unwrap_or(0).max(self.peer_seq);
+        let outcome = self.append(|store| {
+            let mut outcome = Vec::with_capacity(records.len());
+            for record in records {
+                outcome.push(store.put_peers(&mut head, record)?);
+            }
+            put_number(&store.db, PEER_SEQ, peer_seq)?;
+            Ok(outcome)
+        })?;
         (self.head, self.peer_seq) = (head, peer_seq);
         Ok(outcome)
     }
 
+    /// Runs `work`, which adds events to what is in memory, and writes those to the log.
+    fn append<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.recent.begin();
+        let done = self.write(|store| {
+            let done = work(store)?;
+            if let Some(last) = store.recent.last().filter(|_| !store.recent.added().is_empty()) {
+                begin_blob(&mut store.blob);
+                store.blob.extend(store.recent.added());
+                end_blob(&mut store.blob);
+                store
+                    .db
+                    .prepare_cached("INSERT INTO log (id, body) VALUES (?1, ?2)")?
+                    .execute((row::number(last), &store.blob))?;
+            }
+            Ok(done)
+        });
+        done.map_err(|e| {
+            self.recent.roll_back();
+            self.error(e)
+        })
+    }
+
     /// Runs `work` in a transaction. What it remembered of a transaction that failed is forgotten.
-    fn write<T>(&self, work: impl FnOnce(&Self, &Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    fn write<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let run = || {
-            let tx = rusqlite::Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-            let result = work(self, &tx)?;
-            tx.commit()?;
+            self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let result = work(self)?;
+            self.db.prepare_cached("COMMIT")?.execute([])?;
             Ok(result)
         };
         run().inspect_err(|_| {
@@ -489,25 +574,74 @@ impl Store {
         })
     }
 
-    fn version(&self, db: &Connection, lease: &Lease) -> rusqlite::Result<Option<Version>> {
-        let mut find = db.prepare_cached(
-            "SELECT own, peer, event, renewals, renewed FROM leases WHERE kind = ?1 AND address = ?2",
-        )?;
-        let address = lease.address.octets();
-        find.query_row((kind_code(lease.kind), &address[..]), |r| {
-            Ok(Version {
-                own: row::time(r, 0)?,
-                peer: row::time(r, 1)?,
-                event: r.get(2)?,
-                renewals: row::time(r, 3)?,
-                renewed: row::time(r, 4)?,
-            })
-        })
-        .optional()
+    /// The version of the lease under a key, if there is one.
+    fn version(&self, key: &Key) -> rusqlite::Result<Option<Version>> {
+        if let Some((version, _)) = self.recent.row(key) {
+            return Ok(Some(version));
+        }
+        if let Some(filter) = &*self.filter.borrow()
+            && !filter.may_have(filter.hash(key))
+        {
+            return Ok(None);
+        }
+        Ok(self.view().find(key)?.map(|(version, _)| version))
     }
 
-    fn put_own(&self, db: &Connection, seq: u64, change: &Change) -> rusqlite::Result<Record> {
-        let before = self.version(db, &change.after)?.unwrap_or_default();
+    /// Adds an event of `record`, whose number here is `id`.
+    fn add(
+        &mut self,
+        id: u64,
+        peers: Option<(u64, u64)>,
+        replaces: u64,
+        record: &Record,
+        kept: KeptLease<'_>,
+    ) -> rusqlite::Result<()> {
+        let mut lease = std::mem::take(&mut self.lease);
+        lease.clear();
+        let l = &record.lease;
+        put_lease(&mut lease, l, self.links.id(&self.db, &l.link)?);
+        let end = lease.len();
+        if let KeptLease::Other(other) = kept {
+            put_lease(&mut lease, other, self.links.id(&self.db, &other.link)?);
+        }
+        let key = key_of(l.kind, l.address);
+        let (its, other) = lease.split_at(end);
+        self.recent.add(&Entry {
+            id,
+            peers,
+            event: record.event,
+            first: record.first,
+            at: record.at.max(record.first),
+            times: record.times,
+            seen: record.seen,
+            replaces,
+            key,
+            lease: its,
+            kept: match kept {
+                KeptLease::Before => Kept::Before,
+                KeptLease::Its => Kept::Its,
+                KeptLease::Other(_) => Kept::Other(other),
+            },
+        });
+        self.lease = lease;
+        if let Some(filter) = &mut *self.filter.borrow_mut() {
+            let hash = filter.hash(&key);
+            if !filter.may_have(hash) {
+                filter.insert(hash);
+            }
+        }
+        if l.kind == Kind::Prefix && !self.lengths.borrow().contains(&l.length) {
+            self.db
+                .prepare_cached("INSERT OR IGNORE INTO lengths (length) VALUES (?1)")?
+                .execute([l.length])?;
+            self.lengths.borrow_mut().insert(l.length);
+        }
+        Ok(())
+    }
+
+    fn put_own(&mut self, seq: u64, change: &Change) -> rusqlite::Result<Record> {
+        let key = key_of(change.after.kind, change.after.address);
+        let before = self.version(&key)?.unwrap_or_default();
         let mut record = Record {
             seq,
             seen: before.peer,
@@ -525,107 +659,43 @@ impl Store {
         if folds {
             (record.first, record.times) = (before.renewed, before.renewals + 1);
         }
-        self.put_event(db, seq, 0, &record)?;
-        if folds {
-            db.prepare_cached("DELETE FROM events WHERE id = ?1")?.execute([before.event])?;
-        }
-        self.put_lease(db, &record.lease, Version { own: seq, event: row::number(seq), ..before }, &record)?;
+        let replaces = if folds { before.event } else { 0 };
+        self.add(seq, None, replaces, &record, KeptLease::Its)?;
         Ok(record)
     }
 
-    fn put_peers(&self, db: &Connection, head: &mut u64, record: &Record) -> rusqlite::Result<Incorporated> {
-        let before = self.version(db, &record.lease)?;
+    fn put_peers(&mut self, head: &mut u64, record: &Record) -> rusqlite::Result<Incorporated> {
+        let key = key_of(record.lease.kind, record.lease.address);
+        let before = self.version(&key)?;
         let version = before.unwrap_or_default();
         if record.seq <= version.peer {
             return Ok(Incorporated::Known);
         }
         *head += 1;
-        self.put_event(db, *head, 1, record)?;
+        let peers = Some((record.seq, version.own));
         if !record.current {
+            self.add(*head, peers, 0, record, KeptLease::Before)?;
             return Ok(Incorporated::Known);
         }
-        let mut taken = Version { peer: record.seq, event: row::number(*head), ..version };
         // The peer had seen our last change of it, or we never changed it: its word is the newer one.
-        if record.seen >= version.own {
-            if record.times > 1 && version.renewals > 0 && version.renewed == record.first {
+        let apart = before.is_some() && record.seen < version.own;
+        let ours = match if apart { self.view().find(&key)? } else { None } {
+            Some((_, ours)) => self.view().lease(&key, &ours)?,
+            None => {
                 // It stands for the renewals before it too, as it does there.
-                db.prepare_cached("DELETE FROM events WHERE id = ?1")?.execute([version.event])?;
+                let folds = record.times > 1 && version.renewals > 0 && version.renewed == record.first;
+                let replaces = if folds { version.event } else { 0 };
+                self.add(*head, peers, replaces, record, KeptLease::Its)?;
+                return Ok(Incorporated::Taken(record.lease.clone()));
             }
-            self.put_lease(db, &record.lease, taken, record)?;
-            return Ok(Incorporated::Taken(record.lease.clone()));
-        }
-        let Some(ours) = self.find(db, record.lease.kind, record.lease.address)? else {
-            self.put_lease(db, &record.lease, taken, record)?;
-            return Ok(Incorporated::Taken(record.lease.clone()));
         };
-        let merged = merge::merge(&ours, &record.lease);
+        let merged = merge_leases(&ours, &record.lease);
         let lease = match merged.winner {
             Winner::Ours => ours,
             Winner::Theirs => record.lease.clone(),
         };
-        taken.renewals = 0;
-        self.put_lease(db, &lease, taken, &Record { event: LeaseEvent::Given, ..record.clone() })?;
+        self.add(*head, peers, 0, record, KeptLease::Other(&lease))?;
         Ok(Incorporated::Merged { lease, conflict: merged.conflict })
-    }
-
-    fn put_event(&self, db: &Connection, id: u64, origin: u8, record: &Record) -> rusqlite::Result<()> {
-        let link = self.links.id(db, &record.lease.link)?;
-        let mut insert = db.prepare_cached(concat!(
-            "INSERT INTO events (id, origin, seen, event, first, at, times, ",
-            "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since) ",
-            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-        ))?;
-        insert.raw_bind_parameter(1, row::number(id))?;
-        insert.raw_bind_parameter(2, origin)?;
-        insert.raw_bind_parameter(3, row::number(record.seen))?;
-        insert.raw_bind_parameter(4, event_code(record.event))?;
-        insert.raw_bind_parameter(5, row::number(record.first))?;
-        insert.raw_bind_parameter(6, row::number(record.at))?;
-        insert.raw_bind_parameter(7, row::number(record.times))?;
-        row::bind(&mut insert, 8, &record.lease, link)?;
-        insert.raw_execute()?;
-        if record.lease.kind == Kind::Prefix && !self.lengths.borrow().contains(&record.lease.length) {
-            db.prepare_cached("INSERT OR IGNORE INTO lengths (length) VALUES (?1)")?
-                .execute([record.lease.length])?;
-            self.lengths.borrow_mut().insert(record.lease.length);
-        }
-        Ok(())
-    }
-
-    fn put_lease(
-        &self,
-        db: &Connection,
-        lease: &Lease,
-        version: Version,
-        record: &Record,
-    ) -> rusqlite::Result<()> {
-        let link = self.links.id(db, &lease.link)?;
-        let mut put = db.prepare_cached(concat!(
-            "INSERT OR REPLACE INTO leases ",
-            "(kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since, ",
-            "own, peer, event, renewals, renewed) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-        ))?;
-        row::bind(&mut put, 1, lease, link)?;
-        let (renewals, renewed) =
-            if record.event == LeaseEvent::Renewed { (record.times, record.first) } else { (0, 0) };
-        let n = row::LEASE_COLUMNS + 1;
-        put.raw_bind_parameter(n, row::number(version.own))?;
-        put.raw_bind_parameter(n + 1, row::number(version.peer))?;
-        put.raw_bind_parameter(n + 2, version.event)?;
-        put.raw_bind_parameter(n + 3, row::number(renewals))?;
-        put.raw_bind_parameter(n + 4, row::number(renewed))?;
-        put.raw_execute()?;
-        Ok(())
-    }
-
-    fn find(&self, db: &Connection, kind: Kind, address: Ipv6Addr) -> rusqlite::Result<Option<Lease>> {
-        let mut find = db.prepare_cached(concat!(
-            "SELECT kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since ",
-            "FROM leases WHERE kind = ?1 AND address = ?2"
-        ))?;
-        let octets = address.octets();
-        find.query_row((kind_code(kind), &octets[..]), |r| row::lease(r, 0, &|id| self.links.name(id)))
-            .optional()
     }
 
     /// The lease of this kind at this address or prefix, if there ever was one.
@@ -633,7 +703,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn lease(&self, kind: Kind, address: Ipv6Addr) -> Result<Option<Lease>, StoreError> {
-        self.find(&self.db, kind, address).map_err(|e| self.error(e))
+        let (view, key) = (self.view(), key_of(kind, address));
+        let read = || view.find(&key)?.map(|(_, octets)| view.lease(&key, &octets)).transpose();
+        read().map_err(|e| self.error(e))
     }
 
     /// Says that the peer is `node` from now on. If it was another one, or none, nothing of it is known here
@@ -646,8 +718,10 @@ impl Store {
         if known.as_deref() == Some(&node[..]) {
             return Ok(());
         }
+        self.fold_all()?;
         let head = self.head + 1;
-        self.write(|_, db| {
+        self.write(|store| {
+            let db = &store.db;
             db.execute("UPDATE leases SET own = ?1, peer = 0", [row::number(head)])?;
             put_number(db, HEAD, head)?;
             // Only a snapshot brings it everything.
@@ -674,33 +748,27 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn after(&self, seq: u64, most: usize) -> Result<Missed, StoreError> {
-        let pruned = self.number(PRUNED)?;
-        let read = || -> rusqlite::Result<Missed> {
-            if seq < pruned {
-                return Ok(Missed::Pruned);
+        if seq < self.number(PRUNED)? {
+            return Ok(Missed::Pruned);
+        }
+        let (view, mut records) = (self.view(), Vec::new());
+        let read = view.events(seq, &mut |entry| {
+            if entry.peers.is_none() && records.len() < most {
+                records.push(Record {
+                    seq: entry.id,
+                    seen: entry.seen,
+                    event: entry.event,
+                    first: entry.first,
+                    at: entry.at,
+                    times: entry.times,
+                    current: self.version(&entry.key)?.is_some_and(|version| version.own == entry.id),
+                    lease: view.lease(&entry.key, entry.lease)?,
+                });
             }
-            let mut find = self.db.prepare_cached(concat!(
-                "SELECT id, seen, event, first, at, times, ",
-                "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since, ",
-                "id = (SELECT own FROM leases AS l WHERE l.kind = e.kind AND l.address = e.address) ",
-                "FROM events AS e WHERE id > ?1 AND origin = 0 ORDER BY id LIMIT ?2"
-            ))?;
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let rows = find.query_map((row::number(seq), most), |r| {
-                Ok(Record {
-                    seq: row::time(r, 0)?,
-                    seen: row::time(r, 1)?,
-                    event: event_of(r.get(2)?).unwrap_or(LeaseEvent::Given),
-                    first: row::time(r, 3)?,
-                    at: row::time(r, 4)?,
-                    times: row::time(r, 5)?,
-                    lease: row::lease(r, 6, &|id| self.links.name(id))?,
-                    current: r.get(6 + row::LEASE_COLUMNS)?,
-                })
-            })?;
-            Ok(Missed::Records(rows.collect::<rusqlite::Result<_>>()?))
-        };
-        read().map_err(|e| self.error(e))
+            Ok(records.len() < most)
+        });
+        read.map_err(|e| self.error(e))?;
+        Ok(Missed::Records(records))
     }
 
     /// A part of all leases that we changed last, behind the key `after`: at most `most`. For a peer that
@@ -709,19 +777,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn snapshot(&self, after: Option<(Kind, Ipv6Addr)>, most: usize) -> Result<Vec<Record>, StoreError> {
-        let (kind, address) = after.map_or((-1, [0; 16]), |(k, a)| (i64::from(kind_code(k)), a.octets()));
-        let read = || -> rusqlite::Result<Vec<Record>> {
-            let mut find = self.db.prepare_cached(concat!(
-                "SELECT own, peer, ",
-                "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since ",
-                "FROM leases WHERE (kind, address) > (?1, ?2) AND own > 0 ORDER BY kind, address LIMIT ?3"
-            ))?;
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let rows = find.query_map((kind, &address[..], most), |r| {
-                let lease = row::lease(r, 2, &|id| self.links.name(id))?;
-                Ok(Record {
-                    seq: row::time(r, 0)?,
-                    seen: row::time(r, 1)?,
+        let behind = after.map(|(kind, address)| key_of(kind, address));
+        let (view, mut records) = (self.view(), Vec::new());
+        let read = view.rows(behind, &mut |key, version, octets| {
+            if version.own > 0 && records.len() < most {
+                let lease = view.lease(key, octets)?;
+                records.push(Record {
+                    seq: version.own,
+                    seen: version.peer,
                     event: match lease.state {
                         State::Active if lease.kind == Kind::Registered => LeaseEvent::Registered,
                         State::Active => LeaseEvent::Given,
@@ -733,25 +796,32 @@ impl Store {
                     times: 1,
                     current: true,
                     lease,
-                })
-            })?;
-            rows.collect()
-        };
-        read().map_err(|e| self.error(e))
+                });
+            }
+            Ok(records.len() < most)
+        });
+        read.map_err(|e| self.error(e))?;
+        Ok(records)
     }
 
-    /// Removes events that ended before `before`: looks at no more than `most` at a time, from the oldest on,
-    /// and begins anew when it comes to younger ones; returns how many went. The newest event always stays.
+    /// Removes events of the tables that ended before `before`: looks at blocks of them until those had `most`, from
+    /// the oldest on, and begins anew when it comes to younger ones; returns how many went. The newest event
+    /// always stays. What segments of history that came to nothing leave behind goes as well.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn prune(&mut self, before: UnixSeconds, most: usize) -> Result<usize, StoreError> {
-        let (from, head) = (self.pruning, row::number(self.head));
+        let (from, numbers) = (self.pruning, (self.folded, self.head));
+        let merging = self.merge.as_ref().map_or(-1, Merge::id);
         let slice = self
-            .write(|_, db| {
-                let slice = history::prune(db, from, row::number(before), head, most)?;
+            .write_behind(|store| {
+                let db = &store.db;
+                if let Some(empty) = segments::empty(db, merging)? {
+                    empty.remove(db, most.div_ceil(8))?;
+                }
+                let slice = history::prune(db, from, before, numbers, most)?;
                 if let Some(last) = slice.last_gone {
-                    put_number(db, PRUNED, get_number(db, PRUNED)?.max(row::unsigned(last)))?;
+                    put_number(db, PRUNED, get_number(db, PRUNED)?.max(last))?;
                 }
                 Ok(slice)
             })
@@ -768,6 +838,15 @@ impl Store {
         Reader::open(&self.path)
     }
 
+    /// True if a fold was begun in this file and did not come to its end.
+    #[cfg(test)]
+    pub(super) fn is_half_folded(&self) -> bool {
+        // Some of what the log has is in history; or none of it, but in the table of leases.
+        let sql = "SELECT EXISTS (SELECT 1 FROM history WHERE id > ?1) OR EXISTS (SELECT 1 FROM leases WHERE own > ?1) \
+                   OR EXISTS (SELECT 1 FROM log WHERE id <= ?1)";
+        self.db.query_row(sql, [row::number(self.folded)], |r| r.get(0)).unwrap()
+    }
+
     /// Limits the file, as a full disk would.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: i64) {
@@ -779,6 +858,14 @@ impl Store {
     pub(super) fn pages(&self) -> i64 {
         self.db.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap()
     }
+}
+
+/// Which lease is kept after an event.
+#[derive(Clone, Copy)]
+enum KeptLease<'a> {
+    Before,
+    Its,
+    Other(&'a Lease),
 }
 
 /// What a peer missed.

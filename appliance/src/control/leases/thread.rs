@@ -40,6 +40,8 @@ const IDLE: Duration = Duration::from_micros(500);
 const EXPIRE: usize = 1024;
 /// Events looked at in a slice of pruning, and the time between two slices.
 const PRUNE: (usize, Duration) = (1024, Duration::from_millis(250));
+/// Leases or events that a slice of folding is about, at least and at most.
+const FOLD: (usize, usize) = (32, 512);
 /// The first wait for a disk that refused, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Commands of the control socket that wait.
@@ -187,6 +189,7 @@ impl Opened {
             group: Vec::new(),
             expired_at: 0,
             pruned: Instant::now(),
+            written: 0,
             limits: RateLimited::new(1, 3, 16),
             started: Instant::now(),
         };
@@ -297,6 +300,8 @@ struct Thread<L: Leasing> {
     /// The time of day up to which leases were ended.
     expired_at: UnixSeconds,
     pruned: Instant,
+    /// Changes of the last group.
+    written: usize,
     limits: RateLimited<Cause>,
     started: Instant,
 }
@@ -331,10 +336,30 @@ impl<L: Leasing> Thread<L> {
             self.serve();
         }
         busy |= self.expire();
+        busy |= self.fold(!busy);
         if !busy {
             self.prune();
         }
         busy
+    }
+
+    /// Brings some of the store's log to its tables. Between groups no more than keeps up with them, so that no
+    /// answer waits for it longer than for its commit.
+    fn fold(&mut self, idle: bool) -> bool {
+        let bad = matches!(self.disk, Disk::Bad { .. });
+        let written = std::mem::take(&mut self.written);
+        if bad || !self.store.is_untidy(idle, self.now) {
+            return false;
+        }
+        let most = match (idle, self.store.is_behind()) {
+            (true, _) => FOLD.1,
+            (false, false) => (2 * written).clamp(FOLD.0, FOLD.1),
+            (false, true) => 4 * written.clamp(FOLD.0, FOLD.1),
+        };
+        if let Err(e) = self.store.tidy(most, idle, self.now) {
+            self.disk_refused(&e);
+        }
+        true
     }
 
     fn look_at_active(&mut self) -> bool {
@@ -407,6 +432,7 @@ impl<L: Leasing> Thread<L> {
             };
             self.bind(&outcome.changes);
         }
+        self.written = outcome.changes.len();
         self.shared.status.add_group(group.len(), outcome.changes.len());
         for (worker, answer) in outcome.answers {
             self.backlog[worker].push_back(answer);

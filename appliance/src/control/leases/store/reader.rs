@@ -1,10 +1,13 @@
 //! Reading beside the writer: listings and attribution.
 
-use super::super::history::{self, Attribution};
-use super::{Links, StoreError, kind_code, lengths, row, schema, state_of};
-use causeway_dhcpv6::{Kind, Lease, State, UnixSeconds};
+use super::history::Attribution;
+use super::recent::Recent;
+use super::view::{self, View};
+use super::{Links, StoreError, schema};
+use causeway_dhcpv6::{Kind, Lease, UnixSeconds};
 use causeway_wire::MacAddr;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
+use std::cell::RefCell;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +16,15 @@ use std::path::{Path, PathBuf};
 pub struct Reader {
     db: Connection,
     path: PathBuf,
+    log: RefCell<Log>,
+}
+
+/// What was read of the log.
+#[derive(Debug, Default)]
+struct Log {
+    /// Number of the last event that the tables had then.
+    folded: u64,
+    recent: Recent,
 }
 
 /// Which leases a listing wants.
@@ -49,17 +61,29 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { db: schema::connect(path, true)?, path: path.to_owned() })
+        Ok(Self { db: schema::connect(path, true)?, path: path.to_owned(), log: RefCell::default() })
     }
 
-    fn error(&self, error: rusqlite::Error) -> StoreError {
-        StoreError::at(&self.path, error)
-    }
-
-    fn links(&self) -> rusqlite::Result<Links> {
-        let links = Links::default();
-        links.read(&self.db)?;
-        Ok(links)
+    /// Asks what is committed now: tables and log of the same moment.
+    fn read<T>(&self, ask: impl FnOnce(&View<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let read = || {
+            let _moment = rusqlite::Transaction::new_unchecked(&self.db, TransactionBehavior::Deferred)?;
+            let folded = view::folded(&self.db)?;
+            let mut log = self.log.borrow_mut();
+            if log.folded != folded {
+                *log = Log { folded, recent: Recent::default() };
+            }
+            let known = log.recent.last().unwrap_or(folded);
+            let more = view::read_log(&self.db, known, &mut log.recent);
+            if more.is_err() {
+                *log = Log::default();
+            }
+            more?;
+            let links = Links::default();
+            links.read(&self.db)?;
+            ask(&View { db: &self.db, folded, recents: vec![&log.recent], links: &links })
+        };
+        read().map_err(|e| StoreError::at(&self.path, e))
     }
 
     /// A page of leases, in the order of kind and address.
@@ -67,34 +91,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub fn leases(&self, query: &LeaseQuery) -> Result<Vec<Lease>, StoreError> {
-        let read = || -> rusqlite::Result<Vec<Lease>> {
-            let links = self.links()?;
-            let (kind, after) =
-                query.after.map_or((-1, [0; 16]), |(k, a)| (i64::from(kind_code(k)), a.octets()));
-            let sql = format!(
-                "SELECT {} FROM leases WHERE (kind, address) > (?1, ?2) AND (?3 IS NULL OR address = ?3) \
-                 AND (?4 IS NULL OR mac = ?4) AND (?5 IS NULL OR link = (SELECT id FROM links WHERE name = ?5)) \
-                 AND (NOT ?6 OR state = 0) ORDER BY kind, address LIMIT ?7",
-                row::LEASE
-            );
-            let mut find = self.db.prepare_cached(&sql)?;
-            let address = query.address.map(|a| a.octets());
-            let mac = query.mac.map(|m| m.0);
-            let rows = find.query_map(
-                (
-                    kind,
-                    &after[..],
-                    address.as_ref().map(|a| &a[..]),
-                    mac.as_ref().map(|m| &m[..]),
-                    query.link.as_deref(),
-                    query.active,
-                    i64::try_from(query.limit).unwrap_or(i64::MAX),
-                ),
-                |r| row::lease(r, 0, &|id| links.name(id)),
-            )?;
-            rows.collect()
-        };
-        read().map_err(|e| self.error(e))
+        self.read(|view| view.leases(query))
     }
 
     /// How many leases there are.
@@ -102,22 +99,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub fn counts(&self) -> Result<Counts, StoreError> {
-        let read = || -> rusqlite::Result<Counts> {
-            let mut find = self.db.prepare_cached("SELECT state, count(*) FROM leases GROUP BY state")?;
-            let mut rows = find.query([])?;
-            let mut counts = Counts::default();
-            while let Some(r) = rows.next()? {
-                let n = row::time(r, 1)?;
-                match state_of(r.get(0)?) {
-                    Some(State::Active) => counts.active = n,
-                    Some(State::Free) => counts.free = n,
-                    Some(State::Declined) => counts.declined = n,
-                    None => {}
-                }
-            }
-            Ok(counts)
-        };
-        read().map_err(|e| self.error(e))
+        self.read(|view| view.counts())
     }
 
     /// Who had `address` at the time `at`: the address itself, or the prefix that it is in. The most specific
@@ -126,11 +108,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub fn who(&self, address: Ipv6Addr, at: UnixSeconds) -> Result<Vec<Attribution>, StoreError> {
-        let read = || {
-            let links = self.links()?;
-            history::who(&self.db, &|id| links.name(id), &lengths(&self.db)?, address, at)
-        };
-        read().map_err(|e| self.error(e))
+        self.read(|view| view.who(address, at))
     }
 
     /// What a link-layer address was given from `from` to `to`, the newest first.
@@ -144,10 +122,6 @@ impl Reader {
         to: UnixSeconds,
         limit: usize,
     ) -> Result<Vec<Attribution>, StoreError> {
-        let read = || {
-            let links = self.links()?;
-            history::of_mac(&self.db, &|id| links.name(id), mac, from, to, limit)
-        };
-        read().map_err(|e| self.error(e))
+        self.read(|view| view.of_mac(mac, from, to, limit))
     }
 }

@@ -1,12 +1,12 @@
-//! Leases and events as rows.
+//! Codes of what leases and events are made of, and rows of version 1 of the tables.
 
 use causeway_dhcpv6::{Identity, Kind, Lease, LeaseEvent, State, UnixSeconds};
 use causeway_wire::MacAddr;
+use rusqlite::Row;
 use rusqlite::types::{FromSqlError, ValueRef};
-use rusqlite::{Row, Statement, ToSql};
 use std::net::Ipv6Addr;
 
-/// The columns of a lease that both tables have, in the order in which [`bind`] writes them.
+/// The columns of a lease that both tables of version 1 have.
 pub(super) const LEASE: &str =
     "kind, address, length, link, who, duid, iaid, mac, state, preferred, valid, since";
 /// How many these are.
@@ -104,38 +104,8 @@ pub(in super::super) fn identity_of(
     }
 }
 
-/// Binds the columns of a lease from parameter `first` on.
-pub(super) fn bind(
-    statement: &mut Statement<'_>,
-    first: usize,
-    lease: &Lease,
-    link: i64,
-) -> rusqlite::Result<()> {
-    let address = lease.address.octets();
-    let who = identity_code(lease);
-    let mac = lease.mac.map(|m| m.0);
-    let values: [&dyn ToSql; LEASE_COLUMNS] = [
-        &kind_code(lease.kind),
-        &&address[..],
-        &lease.length,
-        &link,
-        &who,
-        &&lease.duid[..],
-        &lease.iaid,
-        &mac.as_ref().map(|m| &m[..]),
-        &state_code(lease.state),
-        &number(lease.preferred_until),
-        &number(lease.valid_until),
-        &number(lease.since),
-    ];
-    for (n, value) in (first..).zip(values) {
-        statement.raw_bind_parameter(n, value)?;
-    }
-    Ok(())
-}
-
 /// What a row cannot be.
-fn odd(column: usize, what: &'static str) -> rusqlite::Error {
+pub(super) fn odd(column: usize, what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, what.into())
 }
 
@@ -152,7 +122,7 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<UnixSeconds
 }
 
 /// Reads the columns of a lease from column `first` on.
-pub(in super::super) fn lease(
+pub(super) fn lease(
     row: &Row<'_>,
     first: usize,
     links: &dyn Fn(i64) -> Option<Box<str>>,

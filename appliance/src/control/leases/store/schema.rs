@@ -3,8 +3,8 @@
 //! A new store is made under another name and renamed when it is complete. So a file that is there and has
 //! no tables is damaged, and is never taken for a new one.
 
-use super::StoreError;
-use rusqlite::{Connection, OpenFlags};
+use super::{StoreError, migrate};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// `application_id` in the header of the file: "CWLS".
 const APPLICATION_ID: i32 = 0x4357_4c53;
 /// Version of the tables, in `user_version`. Each step of [`MIGRATIONS`] leads to the next.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 /// Page cache of the writer, KiB. A million leases with their indexes take about four times as much on
 /// disk; what is not cached is read again from the kernel's cache.
 const CACHE_KIB: i32 = 32 * 1024;
@@ -24,7 +24,7 @@ const LOG_OCTETS: i32 = 64 << 20;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What leads from each version to the next; the first makes the tables.
-const MIGRATIONS: [&str; VERSION as usize] = ["
+pub(super) const MIGRATIONS: [&str; VERSION as usize] = ["
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE links (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     -- One row for each address or prefix that was ever leased. `own` and `peer` are its version: the number
@@ -50,7 +50,28 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
     CREATE INDEX events_by_mac ON events (mac, first) WHERE mac IS NOT NULL;
     -- Lengths of prefixes that were ever delegated: what an attribution of an address has to try.
     CREATE TABLE lengths (length INTEGER PRIMARY KEY);
+", "
+    ALTER TABLE leases RENAME TO old_leases;
+    ALTER TABLE events RENAME TO old_events;
+    -- The groups that were committed and are not in the other tables yet: each is a blob of events, under the number
+    -- of its last one.
+    CREATE TABLE log (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    -- One row for each address or prefix that was ever leased: kind and address, version, and the rest as a blob.
+    CREATE TABLE leases (
+        key BLOB PRIMARY KEY, own INTEGER NOT NULL, peer INTEGER NOT NULL, body BLOB NOT NULL
+    ) WITHOUT ROWID;
+    -- What happened, for attribution and for the peer: blocks, and blocks of two indexes.
+    CREATE TABLE history (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE by_address (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE by_mac (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE segments (
+        id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, live INTEGER NOT NULL,
+        addresses INTEGER NOT NULL, macs INTEGER NOT NULL
+    );
+    CREATE INDEX segments_by_number ON segments (first);
 "];
+/// What version 2 has no use for once all is carried over.
+const OLD: &str = "DROP TABLE old_leases; DROP TABLE old_events";
 
 /// Beside `path`, with something at the end of the name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -176,8 +197,17 @@ pub(super) fn migrate(path: &Path, db: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Newer { path: path.to_owned(), version, known: VERSION });
     };
     for (step, sql) in (version..).zip(steps) {
-        let sql = format!("BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {}; COMMIT;", step + 1);
-        db.execute_batch(&sql).map_err(at)?;
+        let one = || -> rusqlite::Result<()> {
+            let step_of = rusqlite::Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+            db.execute_batch(sql)?;
+            if step == 1 {
+                migrate::from_version_1(db)?;
+                db.execute_batch(OLD)?;
+            }
+            db.pragma_update(None, "user_version", step + 1)?;
+            step_of.commit()
+        };
+        one().map_err(at)?;
     }
     Ok(())
 }

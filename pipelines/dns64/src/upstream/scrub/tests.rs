@@ -183,7 +183,7 @@ fn rfc6672_3_1_the_cname_beside_a_dname_is_what_it_makes() {
     assert_eq!(answer_of(&[d.clone(), lie, end.clone()]), Err(Unusable::Dname));
     // Two DNAME records at one name, one with rubbish behind its name, and one of elsewhere.
     let second = dname("example.", "more.example.net.");
-    assert_eq!(answer_of(&[d.clone(), second, end]), Err(Unusable::Dname));
+    assert_eq!(answer_of(&[d, second, end]), Err(Unusable::Dname));
     let rubbish = unknown("example.", RecordType::DNAME, b"\x01a\x00\x00".to_vec());
     assert_eq!(answer_of(&[rubbish]), Err(Unusable::Dname));
     let elsewhere = dname("other.example.", "x.example.");
@@ -487,7 +487,7 @@ proptest! {
         let mut random = StdRng::from_seed([seed; 32]);
         let asked = question("www.example.", RecordType::AAAA, false);
         let name = mixed(&asked.name, &mut random);
-        let sent = Sent { id: 1, name: name.clone(), qtype: 28, edns: false, cased: true };
+        let sent = Sent { id: 1, name, qtype: 28, edns: false, cased: true };
         let mut b = sent.octets(&asked);
         b[2] |= 0x80;
         b[7] = 2;
