@@ -125,6 +125,18 @@ def test_names_with_any_octets_are_asked_as_they_are():
     assert got.rcode() == 0 and len(got.answer) == 1
 
 
+def test_questions_as_long_as_they_are_looked_at_and_longer():
+    """With padding (RFC 7830): 1,232 octets at most."""
+    whole = query(counts=(1, 0, 0, 1), tail=opt(option(12, b"")))
+    for octets, looked_at in ((1232, True), (1233, False), (1400, False)):
+        padded = query(counts=(1, 0, 0, 1), tail=opt(option(12, bytes(octets - len(whole)))))
+        assert len(padded) == octets
+        with counted(drop_dns64_too_long=int(not looked_at)):
+            got = exchange(padded, timeout=0.7)
+        assert (got is not None) == looked_at
+    assert rcode_of(got or exchange(whole)) == 0
+
+
 def test_an_answer_is_never_more_than_a_client_takes():
     for udp, most in ((None, 512), (0, 512), (600, 600), (65535, 1232)):
         tail = b"" if udp is None else opt(udp=udp)
