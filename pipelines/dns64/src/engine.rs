@@ -127,9 +127,39 @@ struct Running {
     view: u16,
     resolution: Resolution,
     waiters: Vec<Waiter>,
-    /// Control asked for it, under this number.
-    lookup: Option<u64>,
+    /// Why it was begun, if not for a client.
+    cause: Option<Cause>,
     told: Vec<Told>,
+}
+
+/// Why something is resolved that no client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Control asked, under this number.
+    Lookup(u64),
+    /// An answer will soon expire: what is in the cache will too.
+    Refresh,
+}
+
+impl Running {
+    /// True if every step is told.
+    const fn is_told(&self) -> bool {
+        matches!(self.cause, Some(Cause::Lookup(_)))
+    }
+
+    /// Goes on with what was learnt.
+    fn on(&mut self, result: Result<Fetched, FetchError>) -> Step {
+        let step = self.resolution.on(result);
+        self.tell();
+        step
+    }
+
+    /// Takes down what was decided, behind what it was decided by.
+    fn tell(&mut self) {
+        if self.is_told() {
+            self.told.extend(self.resolution.take_steps());
+        }
+    }
 }
 
 /// A slot, and its generation: what comes late for another is not taken.
@@ -292,7 +322,7 @@ impl Engine {
             return;
         }
         turn.counters.add(Counter::Dns64Prefetched, 1);
-        self.begin(question, decision, view, key, None, None, turn);
+        self.begin(question, decision, view, key, None, Some(Cause::Refresh), turn);
     }
 
     /// Looks something up for control, and tells how.
@@ -324,7 +354,7 @@ impl Engine {
             turn.work.explained.push(Explained { id, steps, answer });
             return;
         }
-        self.begin(question, decision, view, None, None, Some(id), turn);
+        self.begin(question, decision, view, None, None, Some(Cause::Lookup(id)), turn);
     }
 
     /// Takes a datagram that came to a port of ours.
@@ -387,7 +417,7 @@ impl Engine {
         view: u16,
         key: Option<Key>,
         waiter: Option<Waiter>,
-        lookup: Option<u64>,
+        cause: Option<Cause>,
         turn: &mut Turn<'_>,
     ) {
         let (resolution, step) = match decision {
@@ -401,7 +431,7 @@ impl Engine {
         };
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let running = Box::new(Running {
+        let mut running = Box::new(Running {
             generation,
             key: key.clone(),
             variant: resolution.variant(),
@@ -409,9 +439,10 @@ impl Engine {
             view,
             resolution,
             waiters: waiter.into_iter().collect(),
-            lookup,
+            cause,
             told: Vec::new(),
         });
+        running.tell();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.running.push(None);
             u32::try_from(self.running.len() - 1).unwrap_or(u32::MAX)
@@ -442,7 +473,7 @@ impl Engine {
                 Learnt::Later => return,
                 Learnt::Now(result) => {
                     let Some(running) = self.of(id) else { return };
-                    step = running.resolution.on(*result);
+                    step = running.on(*result);
                 }
             }
         }
@@ -450,10 +481,11 @@ impl Engine {
 
     /// Finds something out, in the cache or from upstream.
     fn learn(&mut self, id: RunId, question: &Question, now: Instant) -> Learnt {
-        if let Some((octets, ttl)) = self.cached(question, Variant::Native, None, now) {
+        let refresh = self.of(id).is_some_and(|r| r.cause == Some(Cause::Refresh));
+        if let Some((octets, ttl)) = self.cached(question, Variant::Native, None, now).filter(|_| !refresh) {
             let result = fetched(question, octets);
             let question = question.clone();
-            if let Some(running) = self.of(id).filter(|r| r.lookup.is_some()) {
+            if let Some(running) = self.of(id).filter(|r| r.is_told()) {
                 running.told.push(Told::Cached { question, variant: Variant::Native, ttl });
             }
             return Learnt::Now(Box::new(result));
@@ -494,7 +526,7 @@ impl Engine {
         }
         for run in self.by_fetch.remove(id).unwrap_or_default() {
             let Some(running) = self.of(run) else { continue };
-            if running.lookup.is_some() {
+            if running.is_told() {
                 running.told.push(Told::Asked {
                     question: question.clone(),
                     upstream: *upstream,
@@ -505,7 +537,7 @@ impl Engine {
                     },
                 });
             }
-            let step = running.resolution.on(result.clone());
+            let step = running.on(result.clone());
             self.drive(run, step, turn);
         }
     }
@@ -523,9 +555,8 @@ impl Engine {
         for (counter, times) in counted {
             turn.counters.add(counter, u64::from(times));
         }
-        if let Some(id) = running.lookup {
-            let mut steps = std::mem::take(&mut running.told);
-            steps.extend(running.resolution.take_steps());
+        if let Some(Cause::Lookup(id)) = running.cause {
+            let steps = std::mem::take(&mut running.told);
             let answer = self.written(&running.question, running.view, &answer);
             turn.work.explained.push(Explained { id, steps, answer });
         }

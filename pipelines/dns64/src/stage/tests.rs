@@ -240,7 +240,7 @@ fn rfc6147_5_1_7_a_miss_is_resolved_once_and_a_hit_leaves_in_the_questions_own_f
         ("dns64-queries", 1),
         ("dns64-cache-misses", 1),
         ("dns64-noerror", 1),
-        ("dns64-syntheses", 1),
+        ("dns64-synthesised", 1),
         ("dns64-answered-synthesised", 1),
         ("dns64-upstream-asked", 2),
         ("dns64-upstream-answered", 2),
@@ -475,7 +475,8 @@ fn a_lookup_of_control_tells_each_step_and_then_that_it_is_cached() {
     assert_eq!(told.id, 1);
     let steps = format!("{:?}", told.steps);
     assert_eq!(steps.matches("Asked").count(), 2, "{steps}");
-    assert!(steps.contains("Decided"), "{steps}");
+    let decided = steps.rfind("Decided").expect("a decision");
+    assert!(decided > steps.rfind("Asked").unwrap_or(0), "in the order in which it was done: {steps}");
     let answer = Message::from_vec(&told.answer.expect("an answer")).unwrap();
     assert_eq!(addresses(&answer), ["2001:db8:64:ff9b::c633:640a"]);
     lab.lookups.push(lookup(2)).unwrap();
@@ -542,4 +543,31 @@ fn rfc1122_3_2_2_1_an_upstream_that_cannot_be_reached_is_not_waited_for_where_th
     );
     let (outcome, _) = lab.receive("uplink0", &other);
     assert_eq!(outcome, None);
+}
+
+#[test]
+fn an_answer_that_is_asked_for_often_is_asked_for_again_before_it_expires() {
+    let mut settings = config();
+    settings.cache.prefetch = true;
+    let mut lab = Lab::new(settings);
+    let first = resolve_v4only(&mut lab, "v4only.example.");
+    let q = query("v4only.example.", RecordType::AAAA);
+    let ttl = u64::from(first.answers[0].ttl);
+    for _ in 0..10 {
+        lab.ask(VM1, &q).unwrap().expect("a hit");
+    }
+    assert!(lab.sent().0.is_empty(), "it has just come");
+    lab.rig.advance(Duration::from_secs(ttl - 2));
+    lab.ask(VM1, &q).unwrap().expect("a hit");
+    // Upstream is asked, though all that the answer was made of is in the cache too.
+    for _ in 0..2 {
+        let (asked, _) = lab.sent();
+        assert_eq!(asked.len(), 1);
+        let a_record = a("v4only.example.", 300, [198, 51, 100, 10]);
+        let records = if asked[0].qtype() == RecordType::A { vec![a_record] } else { Vec::new() };
+        lab.answer(&asked[0], ResponseCode::NoError, &records, records.is_empty());
+    }
+    lab.rig.advance(Duration::from_secs(10));
+    let answer = lab.ask(VM1, &q).unwrap().expect("a hit, though the first answer has expired");
+    assert_eq!(u64::from(answer.answers[0].ttl), ttl - 10);
 }
