@@ -11,6 +11,7 @@
 
 pub mod dhcpv6;
 pub mod dns_query;
+pub mod dns_tcp;
 pub mod nat64;
 pub mod ra;
 pub mod vrrp;
@@ -47,6 +48,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("dhcpv6_message", dhcpv6::message),
     ("dhcpv6_engine", dhcpv6::engine),
     ("dns_query", dns_query::query),
+    ("dns_tcp", dns_tcp::sequence),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
 ];
@@ -530,6 +532,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         }
         "vrrp" => vrrp::seeds(),
         "dns_query" => dns_query::seeds(),
+        "dns_tcp" => dns_tcp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
         _ => nat64::seeds(target),
     };
