@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod dhcpv6;
+pub mod dns_query;
 pub mod dns_tcp;
 pub mod nat64;
 pub mod ra;
@@ -46,6 +47,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("nat64_state", nat64::state),
     ("dhcpv6_message", dhcpv6::message),
     ("dhcpv6_engine", dhcpv6::engine),
+    ("dns_query", dns_query::query),
     ("dns_tcp", dns_tcp::sequence),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
@@ -529,6 +531,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
         }
         "vrrp" => vrrp::seeds(),
+        "dns_query" => dns_query::seeds(),
         "dns_tcp" => dns_tcp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
         _ => nat64::seeds(target),
@@ -610,6 +613,8 @@ mod tests {
         assert!(classes.contains(&Class::Nat64Out) && classes.contains(&Class::Local), "{classes:?}");
         let out: usize = seeds("translate").iter().map(|(_, b)| translated(b)).sum();
         assert!(out > 20, "only {out} packets come out of NAT64");
+        let dns = seeds("dns_query").iter().filter(|(_, b)| dns_query::answered(b)).count();
+        assert!(dns > 40, "only {dns} questions are answered");
         let (mut one, mut all) = (0, 0);
         for (_, b) in seeds("ra") {
             let (more_one, more_all) = ra::advertised(&b);

@@ -52,7 +52,7 @@ fn loom_a_reader_sees_the_old_or_the_new_value_whole() {
         put(&m, a, 1, 10).unwrap();
         let w = Arc::clone(&m);
         let writer = thread::spawn(move || {
-            let _ = put(&w, a, 2, 12);
+            let _ = put(&w, a, 2, 20);
         });
         let seen = round_of(&m, a);
         assert!(matches!(seen, None | Some(1 | 2)));
@@ -67,10 +67,10 @@ fn loom_blocks_that_are_used_again_under_a_reader_are_noticed() {
     model(2, || {
         let m = map(3);
         let [a, b] = twins(&m);
-        put(&m, a, 1, 30).unwrap();
+        put(&m, a, 1, 10).unwrap();
         let w = Arc::clone(&m);
         let writer = thread::spawn(move || {
-            // The same blocks, for another key and with another link.
+            // The same block for another key, and another for the same.
             w.remove(w.hash(&[a]), &[a]);
             let _ = put(&w, b, 2, 3);
             let _ = put(&w, a, 3, 12);
