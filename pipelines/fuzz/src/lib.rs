@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod dhcpv6;
+pub mod dns_upstream;
 pub mod nat64;
 pub mod ra;
 pub mod vrrp;
@@ -45,6 +46,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("nat64_state", nat64::state),
     ("dhcpv6_message", dhcpv6::message),
     ("dhcpv6_engine", dhcpv6::engine),
+    ("dns_upstream", dns_upstream::upstream),
+    ("dns_sequence", dns_upstream::sequence),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
 ];
@@ -528,6 +531,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         }
         "vrrp" => vrrp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
+        "dns_upstream" | "dns_sequence" => dns_upstream::seeds(target),
         _ => nat64::seeds(target),
     };
     list.extend(found(target));
