@@ -546,7 +546,7 @@ listed! {
         Dns64UpstreamTruncated = "dns64-upstream-truncated",
         /// Answers of upstream resolvers over TCP that were refused.
         Dns64UpstreamRefusedTcp = "dns64-upstream-refused-tcp",
-        /// Questions that moved to TCP because of too many wrong answers to their port: somebody guesses (RFC 5452 9.2).
+        /// Questions that moved to TCP because of too many wrong answers to their port: somebody guesses (RFC 5452 9.3).
         Dns64UpstreamGuessed = "dns64-upstream-guessed",
         /// Questions asked again without EDNS (RFC 6891 7).
         Dns64UpstreamNoEdns = "dns64-upstream-no-edns",

@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Wrong answers to one port after which the question goes over TCP (RFC 5452 9.2).
+/// Wrong answers to one port after which the question goes over TCP (RFC 5452 9.3).
 const MOST_WRONG: u8 = 10;
 /// Ports that are tried until one is found that is free.
 const PORT_TRIES: usize = 64;

@@ -12,6 +12,7 @@
 pub mod dhcpv6;
 pub mod dns_query;
 pub mod dns_tcp;
+pub mod dns_upstream;
 pub mod nat64;
 pub mod ra;
 pub mod vrrp;
@@ -49,6 +50,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("dhcpv6_engine", dhcpv6::engine),
     ("dns_query", dns_query::query),
     ("dns_tcp", dns_tcp::sequence),
+    ("dns_upstream", dns_upstream::upstream),
+    ("dns_sequence", dns_upstream::sequence),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
 ];
@@ -534,6 +537,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "dns_query" => dns_query::seeds(),
         "dns_tcp" => dns_tcp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
+        "dns_upstream" | "dns_sequence" => dns_upstream::seeds(target),
         _ => nat64::seeds(target),
     };
     list.extend(found(target));

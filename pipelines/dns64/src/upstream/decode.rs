@@ -109,6 +109,9 @@ fn whole(
     }
     let rest = end.checked_sub(decoder.index()).ok_or(DecodeError::InsufficientBytes)?;
     data.extend(decoder.read_slice(rest)?.unverified(/*kept as it is*/));
+    if data.len() > usize::from(u16::MAX) {
+        return Err(DecodeError::InsufficientBytes);
+    }
     Ok(data)
 }
 

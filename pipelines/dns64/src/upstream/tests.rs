@@ -661,7 +661,7 @@ fn without_random_case_any_case_will_do() {
 }
 
 #[test]
-fn rfc5452_9_2_after_so_many_wrong_answers_the_question_goes_over_tcp() {
+fn rfc5452_9_3_after_so_many_wrong_answers_the_question_goes_over_tcp() {
     let mut w = World::new(&[ONE, TWO]);
     let q = w.asked("www.example.");
     let mut forged = good(&q.octets);
