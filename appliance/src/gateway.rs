@@ -155,7 +155,7 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     shared.dns = plan.dns64.as_deref().map(dns_shared).transpose()?;
     let shared = Arc::new(shared);
     let clock = TscClock::new();
-    take_virtual_macs(&plan, &gateway.control())?;
+    take_virtual_macs(&plan, None, &gateway.control())?;
     let sources = Arc::new(LeasedSources::new(Arc::clone(&shared.bindings), links(&plan)));
     let leasing = match (opened, &plan.dhcpv6) {
         (Some(opened), Some(server)) => {
@@ -210,15 +210,26 @@ fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Erro
     Ok(shared)
 }
 
-/// Makes the ports take frames for the virtual routers' addresses. A device without filters for them takes
-/// everything.
-fn take_virtual_macs(plan: &Plan, ports: &PortControl) -> Result<(), ControlError> {
-    for router in plan.vrrp.iter().flat_map(|v| &v.routers) {
-        let Some(interface) = plan.active.interfaces.get(router.interface) else { continue };
-        let filter = ports.add_mac(interface.port, router.mac())?;
-        info!(network = interface.name, vrid = router.vrid, mac = %router.mac(), ?filter, "virtual router");
+/// Makes the ports take frames for the virtual routers' addresses, as far as they did not do so for the plan
+/// `before`. A device without filters for them takes everything.
+fn take_virtual_macs(plan: &Plan, before: Option<&Plan>, ports: &PortControl) -> Result<(), ControlError> {
+    let old = before.map(Plan::virtual_macs).unwrap_or_default();
+    for (port, mac) in plan.virtual_macs().into_iter().filter(|m| !old.contains(m)) {
+        let filter = ports.add_mac(port, mac)?;
+        info!(port, %mac, ?filter, "virtual router");
     }
     Ok(())
+}
+
+/// Ends that for those that `before` had and `plan` has not.
+fn leave_virtual_macs(plan: &Plan, before: &Plan, ports: &PortControl) {
+    let new = plan.virtual_macs();
+    for (port, mac) in before.virtual_macs().into_iter().filter(|m| !new.contains(m)) {
+        // One frame more than needed is all that it costs.
+        if let Err(e) = ports.remove_mac(port, mac) {
+            warn!(port, %mac, "virtual router: {e}");
+        }
+    }
 }
 
 /// Networks as source validation names them, by their names.
@@ -699,6 +710,7 @@ impl Introspect for Running {
             peer.connected && matches!(peer.standing, Standing::Leading | Standing::Following)
         });
         self.shared.peer_ready.store(ready, Ordering::Relaxed);
+        seen.peer_ready = ready;
         let judgement = track::judge(&plan.tracking, &seen);
         self.shared.vrrp.set_tracking(judgement.penalty, judgement.fault);
         *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = judgement.clone();
@@ -831,6 +843,9 @@ impl Introspect for Running {
                 "a worker has not taken over the plan before this one".to_owned(),
             ));
         }
+        // Before the first worker sends from them. The links of those that are left hear of it from the plan's new place.
+        take_virtual_macs(&plan, Some(&current), &self.ports)
+            .map_err(|e| ReloadError::Failed(format!("virtual routers: {e}")))?;
         for mailbox in &self.shared.mailboxes {
             // There is room: this is the only place that pushes, and it holds the lock.
             let _ = mailbox.plans.push(Arc::clone(&plan));
@@ -848,6 +863,7 @@ impl Introspect for Running {
             let generations = self.generations_of(generation);
             if generations.workers.iter().all(|g| *g >= generation) {
                 self.set_cache(&before, &plan);
+                leave_virtual_macs(&plan, &before, &self.ports);
                 return Ok(generations);
             }
             if std::time::Instant::now() > until {

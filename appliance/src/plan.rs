@@ -6,6 +6,7 @@ pub mod first_hop;
 mod views;
 
 pub use views::View;
+pub(crate) use views::gains;
 
 use crate::config::{self, Config, Inbound, Prefix};
 use crate::control::track::{NextHop, Tracking};
@@ -205,6 +206,20 @@ impl Plan {
             Some(standby) if !active => standby,
             _ => &self.active,
         }
+    }
+
+    /// The link-layer addresses of the virtual routers, each once for each port that it is on.
+    #[must_use]
+    pub fn virtual_macs(&self) -> Vec<(u16, MacAddr)> {
+        let mut out = Vec::new();
+        for router in self.vrrp.iter().flat_map(|v| &v.routers) {
+            let Some(interface) = self.active.interfaces.get(router.interface) else { continue };
+            let it = (interface.port, router.mac());
+            if !out.contains(&it) {
+                out.push(it);
+            }
+        }
+        out
     }
 
     /// Room for the bindings of sources that are leased.

@@ -42,6 +42,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Packets that wait in a worker's ring for their owner.
 const HANDOFF_RING: usize = 1024;
+/// Advertisements of VRRP that wait for worker 0: they have a ring of their own, so that a flood of them takes no
+/// room from packets, and packets none from them.
+const VRRP_RING: usize = 128;
 /// Events that wait in a worker's ring for control.
 const EVENT_RING: usize = 1024;
 /// Records of the mapping log that wait for control.
@@ -110,6 +113,8 @@ pub struct Mailbox<F> {
     pub heartbeat: CachePadded<AtomicU64>,
     /// Packets from other workers for what this one owns.
     pub handoff: ArrayQueue<Handoff<F>>,
+    /// VRRP packets from other workers, if this one runs the election.
+    pub vrrp: ArrayQueue<Packet<F>>,
     /// Events for control.
     pub events: ArrayQueue<Event>,
     /// Records of the mapping log for control.
@@ -140,6 +145,7 @@ impl<F> Mailbox<F> {
             counters: Arc::new(Counters::new()),
             heartbeat: CachePadded::new(AtomicU64::new(0)),
             handoff: ArrayQueue::new(HANDOFF_RING),
+            vrrp: ArrayQueue::new(VRRP_RING),
             events: ArrayQueue::new(EVENT_RING),
             log: Arc::new(Log::new(LOG_RING)),
             plans: ArrayQueue::new(PLAN_RING),
@@ -478,7 +484,9 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         let guard = self.flow.enter();
         let mut pass = pass!(self, now, mailbox, guard);
         pass.look_who_is_active();
-        let busy = pass.hand_ins(&mut self.waiting) | pass.receive(&mut self.waiting);
+        let busy = pass.hand_ins(&mut self.waiting)
+            | pass.heard_by_others(&mut self.waiting)
+            | pass.receive(&mut self.waiting);
         pass.timers();
         pass.events();
         for port in 0..self.io.queues.ports() {
@@ -487,7 +495,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         drop(guard);
         let counter = if busy { Counter::BusyPolls } else { Counter::IdlePolls };
         mailbox.counters.add(counter, 1);
-        mailbox.heartbeat.store(mailbox.heartbeat.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        // Released: whoever sees it sees what this poll handed over.
+        mailbox.heartbeat.store(mailbox.heartbeat.load(Ordering::Relaxed) + 1, Ordering::Release);
         busy
     }
 
@@ -516,7 +525,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         for _ in 0..self.stages.nat64.take().map_or(0, |stage| stage.held()) {
             counters.drop(DropReason::Shutdown);
         }
-        while mailbox.handoff.pop().is_some() {
+        while mailbox.handoff.pop().is_some() || mailbox.vrrp.pop().is_some() {
             counters.drop(DropReason::Shutdown);
         }
         self.stages.outbox.drain().for_each(drop);
@@ -542,6 +551,14 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             self.stages.neighbors.keep(plan.kept());
             self.stages.first_hop.adopt(&plan, now);
             resolver::adopt(&mut self.stages.resolver, &plan, &self.shared, self.id);
+            // RFC 9568 6.4.2: what active virtual routers got is announced as if they had just become active.
+            if self.id == 0
+                && self.active
+                && plan.standby.is_some()
+                && crate::plan::gains(&self.plan.active.interfaces, &plan.active.interfaces)
+            {
+                self.stages.neighbors.announce_moved(&view.interfaces, &mailbox.counters, now);
+            }
             let generation = plan.generation;
             let old = std::mem::replace(&mut self.plan, plan);
             // Full means that control does not take them back in time: then it is freed here.
@@ -614,7 +631,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     /// Takes a burst from each port through all stages. True if there was a frame.
     fn receive(&mut self, waiting: &mut Waiting<Q::Frame>) -> bool {
         let mut frames = ArrayVec::<Q::Frame, BURST>::new();
-        let (mut any, mut all) = (false, true);
+        let (mut any, mut all) = (false, self.mailbox.vrrp.is_empty());
         for port in 0..self.io.queues.ports() {
             self.io.queues.rx(port, &mut frames);
             if frames.is_empty() {
@@ -741,7 +758,10 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 _ => Some(self.first_hop_owner(service)),
             };
             if let Some(owner) = owner.filter(|owner| *owner != self.id) {
-                self.hand_off(owner, Handoff::Process(Class::Local, packet));
+                match service {
+                    Service::Vrrp => self.tell_vrrp(owner, packet),
+                    _ => self.hand_off(owner, Handoff::Process(Class::Local, packet)),
+                }
                 continue;
             }
             let verdict = match self.first_hop(service, &mut packet) {

@@ -125,6 +125,18 @@ def test_names_with_any_octets_are_asked_as_they_are():
     assert got.rcode() == 0 and len(got.answer) == 1
 
 
+def test_questions_as_long_as_they_are_looked_at_and_longer():
+    """With padding (RFC 7830): 1,232 octets at most."""
+    whole = query(counts=(1, 0, 0, 1), tail=opt(option(12, b"")))
+    for octets, looked_at in ((1232, True), (1233, False), (1400, False)):
+        padded = query(counts=(1, 0, 0, 1), tail=opt(option(12, bytes(octets - len(whole)))))
+        assert len(padded) == octets
+        with counted(drop_dns64_too_long=int(not looked_at)):
+            got = exchange(padded, timeout=0.7)
+        assert (got is not None) == looked_at
+    assert rcode_of(got or exchange(whole)) == 0
+
+
 def test_an_answer_is_never_more_than_a_client_takes():
     for udp, most in ((None, 512), (0, 512), (600, 600), (65535, 1232)):
         tail = b"" if udp is None else opt(udp=udp)
@@ -365,16 +377,21 @@ def test_half_open_connections_do_not_push_out_others(shared, tcp):
     from scapy.layers.inet6 import IPv6
     from scapy.layers.l2 import Ether
 
+    # (Made beforehand: that takes longer than a connection may be idle.)
+    ether = Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6)
+    frames = [
+        bytes(ether / IPv6(src=n.VM1_ADDR, dst=n.DNS64) / TCP(sport=1024 + i, dport=53, flags="S", seq=i))
+        for i in range(3000)
+    ]
     s = tcp(ns=n.VM2)
     s.sendall(framed(query(ident=1)))
     assert answered(s).id == 1
     wire = tools.Wire()
     try:
-        for i in range(3000):
-            packet = IPv6(src=n.VM1_ADDR, dst=n.DNS64) / TCP(sport=1024 + i, dport=53, flags="S", seq=i)
+        for i, frame in enumerate(frames):
             if i % 500 == 0:
                 time.sleep(0.02)
-            wire.send("tenant", Ether(src=n.VM1_MAC, dst=n.VRRP_MAC6) / packet)
+            wire.send("tenant", frame)
     finally:
         wire.close()
     s.sendall(framed(query(ident=2)))

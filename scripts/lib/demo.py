@@ -191,6 +191,7 @@ class Demo:
 
     def resolve(self):
         """Asks for the lab's names as any program does, and with dig, which tells where the answer came from."""
+        say(indent(gw.causeway("dns", "lookup", "v4only.example", "AAAA", "--socket", n.SOCKET).stdout))
         told = []
         for name, wanted in NAMES.items():
             found = {line.split()[0] for line in netns.ns_run(n.VM1, "getent", "ahostsv6", name).stdout.splitlines()}
@@ -201,7 +202,6 @@ class Demo:
         gone = netns.ns_run(n.VM1, "dig", "+tries=1", "+noall", "+comments", "nowhere.example", "AAAA").stdout
         if "status: NXDOMAIN" not in gone:
             raise Failure(f"nowhere.example: {gone.strip()}")
-        say(indent(gw.causeway("dns", "lookup", "v4only.example", "AAAA", "--socket", n.SOCKET).stdout))
         return f"{', '.join(told)}; nowhere.example does not exist"
 
     def fetch_by_name(self):

@@ -47,6 +47,8 @@ pub struct Seen {
     pub stalled: u16,
     /// The flow table takes no more sessions.
     pub full: bool,
+    /// Another gateway is there, has all leases, and would take over.
+    pub peer_ready: bool,
 }
 
 /// What follows.
@@ -78,6 +80,10 @@ pub fn judge(tracking: &Tracking, seen: &Seen) -> Judgement {
     }
     if seen.stalled > 0 {
         cost(tracking.worker_penalty, format!("{} workers do not poll", seen.stalled));
+        // A priority that is lowered lets the other gateway take over; but what it says may be waiting at the very
+        // worker that does not poll, and both would be active. Who cannot hear does not speak, if there is
+        // somebody else to.
+        out.fault |= tracking.worker_penalty > 0 && seen.peer_ready;
     }
     if seen.full {
         cost(tracking.table_penalty, "the flow table is full".to_owned());
@@ -147,6 +153,18 @@ mod tests {
         assert!(judged.reasons[0].contains("192.0.2.1"), "{:?}", judged.reasons);
         let all = Seen { stalled: 2, ..seen };
         assert_eq!(judge(&tracking(), &all).penalty, 255, "never wraps");
+    }
+
+    #[test]
+    fn who_may_not_hear_the_other_gateway_leaves_it_to_that_one() {
+        let stalled = Seen { stalled: 1, ..Seen::default() };
+        let paired = Seen { peer_ready: true, ..stalled.clone() };
+        assert_eq!((judge(&tracking(), &stalled).fault, judge(&tracking(), &paired).fault), (false, true));
+        assert_eq!(judge(&tracking(), &paired).penalty, 200);
+        let not = Tracking { worker_penalty: 0, ..tracking() };
+        assert_eq!(judge(&not, &paired), Judgement::default());
+        let well = Seen { peer_ready: true, ..Seen::default() };
+        assert_eq!(judge(&tracking(), &well), Judgement::default());
     }
 
     #[test]

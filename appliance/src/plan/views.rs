@@ -5,8 +5,9 @@
 
 use causeway_core::classify::Classifier;
 use causeway_core::net::Real;
-use causeway_core::{Interface, Interfaces, Routes};
+use causeway_core::{Interface, Interfaces, Prefix4, Routes};
 use causeway_vrrp::{OWNER, VirtualRouter};
+use causeway_wire::MacAddr;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -67,6 +68,29 @@ pub(super) fn standing_by(own: &Interfaces, routers: &[VirtualRouter]) -> Interf
 fn listen(i: &mut Interface, six: bool, four: bool) {
     i.groups6.extend(six.then(causeway_vrrp::group6));
     i.groups4.extend(four.then(causeway_vrrp::group4));
+}
+
+/// True if the virtual routers have something at `new` that they did not have at `old`: an address, or one on
+/// another link or at another link-layer address; also an address that is only answered for if asked. Then their
+/// links have to hear of it from whoever is active.
+pub(crate) fn gains(old: &Interfaces, new: &Interfaces) -> bool {
+    new.iter().any(|(_, i)| {
+        let before = old.iter().map(|(_, before)| before).find(|before| before.link() == i.link());
+        let had = |what: (IpAddr, MacAddr)| before.is_some_and(|b| virtual_addresses(b).any(|h| h == what));
+        let proxied = |p: &Prefix4| before.is_some_and(|b| b.real.is_some() && b.proxy4.contains(p));
+        virtual_addresses(i).any(|what| !had(what)) || i.real.is_some() && !i.proxy4.iter().all(proxied)
+    })
+}
+
+/// The virtual addresses of an interface, each with the link-layer address that it is at.
+fn virtual_addresses(i: &Interface) -> impl Iterator<Item = (IpAddr, MacAddr)> {
+    let six = std::iter::once(&i.link_local)
+        .chain(&i.more_link_local)
+        .chain(i.addrs6.iter().map(|(a, _)| a))
+        .chain(&i.service6);
+    let all = six.map(|a| IpAddr::V6(*a)).chain(i.addrs4.iter().map(|(a, _)| IpAddr::V4(*a)));
+    let real = i.real.as_ref();
+    all.filter(move |a| real.is_some_and(|real| !real.addrs.contains(a))).map(|a| (a, i.mac_of(a)))
 }
 
 /// Prefixes that are on the link of a network.

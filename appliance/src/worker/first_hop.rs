@@ -7,19 +7,22 @@
 //!  others:    look what worker 0 told, once a poll
 //! ```
 
-use super::Pass;
+mod witnesses;
+
+use super::{Pass, Waiting, slot};
 use crate::plan::Plan;
 use arrayvec::ArrayVec;
 use causeway_core::{
-    BURST, Ctx, DropReason, Event, Frame, FrameSource, IfId, Instant, Packet, Queues, Verdict,
+    BURST, Class, Counter, Ctx, DropReason, Event, Frame, FrameSource, IfId, Instant, Packet, Queues, Verdict,
 };
 use causeway_dns64::Outcome;
-use causeway_wire::l4::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp};
+use causeway_wire::l4::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, icmp};
 use causeway_wire::{MacAddr, ethernet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use witnesses::Witnesses;
 
 /// Port of DHCPv6 servers and relays (RFC 9915 7.2).
 const DHCPV6_SERVER: u16 = 547;
@@ -46,7 +49,7 @@ pub(super) enum Service {
     Dhcpv6,
     /// A Router Solicitation or Advertisement.
     Router,
-    /// DNS, perhaps: UDP and TCP that is no other's.
+    /// DNS, perhaps: UDP and TCP that is no other's, and errors about them.
     Dns,
 }
 
@@ -64,9 +67,10 @@ pub(super) fn service<F: Frame>(packet: &Packet<F>) -> Service {
             Some(port) if port == DHCPV6_SERVER.to_be_bytes() => Service::Dhcpv6,
             _ => Service::Dns,
         },
-        PROTO_UDP | PROTO_TCP => Service::Dns,
+        PROTO_UDP | PROTO_TCP | PROTO_ICMP => Service::Dns,
         PROTO_ICMPV6 if six => match packet.bytes().get(l4) {
             Some(&(icmp::V6_ROUTER_SOLICIT | icmp::V6_ROUTER_ADVERT)) => Service::Router,
+            Some(&icmp::V6_DST_UNREACHABLE) => Service::Dns,
             _ => Service::Neighbor,
         },
         _ => Service::Neighbor,
@@ -83,6 +87,8 @@ pub(super) struct FirstHop {
     behind: Option<Instant>,
     /// When this gateway said that it leaves.
     leaving: Option<Leaving>,
+    /// Whether the other workers look for what worker 0 would have to hear.
+    witnesses: Witnesses,
 }
 
 /// Of a gateway that is about to end.
@@ -102,6 +108,7 @@ impl FirstHop {
             dhcpv6: plan.dhcpv6.as_ref().map(|c| causeway_dhcpv6::Stage::new(Arc::clone(c))),
             behind: None,
             leaving: None,
+            witnesses: Witnesses::new(shared.mailboxes.len()),
         }
     }
 
@@ -157,6 +164,34 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         verdict.map(Outcome::Verdict)
     }
 
+    /// Hands an advertisement to the worker that runs the election. What comes from beyond the link (RFC 9568
+    /// 5.1.1.3, 5.1.2.3) takes no room from those that count.
+    pub(super) fn tell_vrrp(&mut self, worker: u16, packet: Packet<Q::Frame>) {
+        if causeway_vrrp::is_from_afar(&packet) {
+            return self.counters.drop(DropReason::VrrpHopLimit);
+        }
+        let mailbox = self.shared.mailboxes.get(usize::from(worker));
+        if mailbox.is_some_and(|mailbox| mailbox.vrrp.push(packet).is_ok()) {
+            self.counters.add(Counter::HandedOff, 1);
+        } else {
+            self.counters.drop(DropReason::VrrpRingFull);
+        }
+    }
+
+    /// Takes the advertisements that other workers received, at most a burst. True if there was one.
+    pub(super) fn heard_by_others(&mut self, waiting: &mut Waiting<Q::Frame>) -> bool {
+        if self.mailbox.vrrp.is_empty() {
+            return false;
+        }
+        let local = &mut waiting.first[slot(Class::Local)];
+        while !local.is_full() {
+            let Some(packet) = self.mailbox.vrrp.pop() else { break };
+            local.push(packet);
+        }
+        self.run(waiting, None);
+        true
+    }
+
     /// Notes whether the queues were emptied.
     pub(super) const fn caught_up(&mut self, all: bool) {
         let behind = &mut self.stages.first_hop.behind;
@@ -199,6 +234,18 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
         if hop.behind.is_some_and(|since| self.now.since(since) < CATCH_UP) {
             return;
+        }
+        // RFC 9568 6.4.2: a backup takes over when it has heard nothing. What other workers have not looked for
+        // nobody can say of.
+        if vrrp.would_take_over(self.now) {
+            let beats = self.shared.mailboxes.iter().map(|m| m.heartbeat.load(Ordering::Acquire));
+            let (looked, late) = hop.witnesses.have_looked(self.id, beats, self.now);
+            self.counters.add(Counter::VrrpHeldBack, u64::from(late));
+            if !looked {
+                return;
+            }
+        } else {
+            hop.witnesses.reset();
         }
         match vrrp.tick(self.now) {
             Some(causeway_vrrp::Transition::Active) => self.become_active(),

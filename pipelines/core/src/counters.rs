@@ -142,6 +142,8 @@ listed! {
         VrrpAddresses = "vrrp-addresses",
         /// For an address of a virtual router that does not accept packets (RFC 9568 6.1, `Accept_Mode`).
         VrrpNoAccept = "vrrp-no-accept",
+        /// VRRP: more advertisements wait for the worker that runs the election than may.
+        VrrpRingFull = "vrrp-ring-full",
         /// DHCPv6: no link of the server's where the message came from (RFC 9915 13).
         Dhcp6NoLink = "dhcp6-no-link",
         /// DHCPv6: an answer to a message of a network that a new plan no longer has.
@@ -446,7 +448,7 @@ listed! {
         /// DHCPv6 answers that left out options for which there was no room.
         Dhcp6OptionsLeftOut = "dhcp6-options-left-out",
         /// How often AAAA records were made of A records (RFC 6147 5.1.7); answers from the cache are not counted again.
-        Dns64Syntheses = "dns64-syntheses",
+        Dns64Synthesised = "dns64-synthesised",
         /// DNS64: AAAA records left out because they are in a range that counts as not there (RFC 6147 5.1.4).
         Dns64AaaaExcluded = "dns64-aaaa-excluded",
         /// DNS64: AAAA records left out because they are in a NAT64 prefix of ours, which no server may name.
@@ -574,6 +576,9 @@ listed! {
         VrrpBecameActive = "vrrp-became-active",
         /// How often the virtual routers stopped being active.
         VrrpBecameBackup = "vrrp-became-backup",
+        /// A backup did not take over, although it had heard nothing for long enough, because another worker of this
+        /// gateway had not looked at its queues since.
+        VrrpHeldBack = "vrrp-held-back",
         /// Neighbours resolved.
         NeighborsResolved = "neighbors-resolved",
         /// Neighbours that did not answer.

@@ -501,7 +501,7 @@ impl Resolution {
     }
 
     fn finish_synthesised(&mut self, message: Message, synthesised: &[usize]) -> Step {
-        self.count(Counter::Dns64Syntheses, 1);
+        self.count(Counter::Dns64Synthesised, 1);
         self.decided("AAAA records are made of A records (RFC 6147 5.1.7)");
         let ttl = chain::shortest(&message.answers).min(self.policy.config().cache.max_ttl);
         self.finish(message, synthesised, ttl, None)

@@ -24,8 +24,8 @@ use causeway_core::{
     Counter, Counters, Ctx, DropReason, Egress, Frame, FrameSource, Instant, Packet, TokenBucket, Verdict,
     Via,
 };
-use causeway_wire::l4::{DST_PORT, PROTO_TCP, PROTO_UDP};
-use causeway_wire::{be16, dns, ethernet, ipv4, ipv6};
+use causeway_wire::l4::{DST_PORT, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, SRC_PORT, icmp};
+use causeway_wire::{be16, checksum, dns, ethernet, ipv4, ipv6};
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -75,6 +75,12 @@ enum Concern {
     Client,
     /// A segment of a connection of ours, from this port.
     Upstream(u16),
+    /// An ICMP error about a datagram or segment of ours, which went from the first to the second.
+    Error {
+        udp: bool,
+        from: SocketAddr,
+        to: SocketAddr,
+    },
 }
 
 /// DNS64 at a worker.
@@ -284,7 +290,12 @@ impl Stage {
         rings: &Rings<'_>,
     ) -> Option<Outcome> {
         let concern = self.concern(packet)?;
-        if let Concern::Answer(port) | Concern::Upstream(port) = concern {
+        let port = match concern {
+            Concern::Answer(port) | Concern::Upstream(port) => Some(port),
+            Concern::Error { from, .. } => Some(from.port()),
+            Concern::Question | Concern::Client => None,
+        };
+        if let Some(port) = port {
             let owner = port % ctx.workers.max(1);
             if owner != ctx.worker {
                 return Some(Outcome::Owner(owner));
@@ -297,6 +308,16 @@ impl Stage {
             },
             // Like any port that nobody listens at.
             Concern::Answer(port) if !self.engine.is_open(port) => return None,
+            Concern::Error { udp: true, from, to } => {
+                if !self.engine.on_unreachable(to, from.port(), &mut turn!(self, ctx)) {
+                    return None;
+                }
+                Outcome::Verdict(Verdict::Consume)
+            }
+            Concern::Error { udp: false, from, to } => {
+                self.streams.on_unreachable(from, to, ctx.now, &mut self.out);
+                Outcome::Verdict(Verdict::Consume)
+            }
             Concern::Answer(_) => Outcome::Verdict(self.answer(ctx, packet)),
             Concern::Client | Concern::Upstream(_) => {
                 Outcome::Verdict(self.segment(ctx, packet, concern == Concern::Client))
@@ -335,10 +356,14 @@ impl Stage {
     fn concern<F: Frame>(&self, packet: &Packet<F>) -> Option<Concern> {
         let meta = &packet.meta;
         let (udp, l4) = (meta.protocol == PROTO_UDP, usize::from(meta.l4));
-        if meta.fragment || !(udp || meta.protocol == PROTO_TCP) {
-            return None;
-        }
         let bytes = packet.bytes();
+        if meta.fragment || !(udp || meta.protocol == PROTO_TCP) {
+            let about = if meta.fragment { None } else { unreachable(bytes, meta.protocol, l4) };
+            let (first, last) = self.policy.config().upstream.ports;
+            return about
+                .filter(|(_, from, _)| (first..=last).contains(&from.port()))
+                .map(|(udp, from, to)| Concern::Error { udp, from, to });
+        }
         let port = be16(bytes.get(l4 + DST_PORT..l4 + DST_PORT + 2)?, 0);
         let config = self.policy.config();
         if port == PORT {
@@ -739,6 +764,44 @@ const fn bad(why: BadDatagram) -> DropReason {
         BadDatagram::Malformed => DropReason::Dns64BadUdp,
         BadDatagram::Checksum => DropReason::Dns64BadChecksum,
     }
+}
+
+/// What an ICMP error "destination unreachable" (RFC 792, RFC 4443 3.1) says of a packet: whether it was UDP or TCP, whence
+/// and whither it went. Nothing if the message is another one, or bad.
+fn unreachable(b: &[u8], protocol: u8, l4: usize) -> Option<(bool, SocketAddr, SocketAddr)> {
+    let message = b.get(l4..)?;
+    let (head, inner) = (message.first_chunk::<{ icmp::HEADER }>()?, message.get(icmp::HEADER..)?);
+    let (upper, transport, from, to) = match (protocol, head[icmp::TYPE]) {
+        (PROTO_ICMP, icmp::V4_DST_UNREACHABLE) => {
+            if checksum::fold(checksum::sum(message, 0)) != 0xffff {
+                return None;
+            }
+            let ip = inner.first_chunk::<{ ipv4::HEADER }>()?;
+            let octets = |at: usize| Some(IpAddr::from(*ip.get(at..)?.first_chunk::<4>()?));
+            let header = usize::from(ip[0] & 15) * 4;
+            (ip[ipv4::PROTO], inner.get(header..)?, octets(ipv4::SRC)?, octets(ipv4::DST)?)
+        }
+        (PROTO_ICMPV6, icmp::V6_DST_UNREACHABLE) => {
+            let octets = u32::try_from(message.len()).ok()?;
+            let pseudo = checksum::pseudo6(
+                ipv6::addr(b.get(..ipv6::HEADER)?, ipv6::SRC),
+                ipv6::addr(b, ipv6::DST),
+                PROTO_ICMPV6,
+                octets,
+            );
+            if checksum::fold(checksum::sum(message, pseudo)) != 0xffff {
+                return None;
+            }
+            let ip = inner.get(..ipv6::HEADER)?;
+            let (from, to) = (ipv6::addr(ip, ipv6::SRC), ipv6::addr(ip, ipv6::DST));
+            (ip[ipv6::NEXT_HEADER], inner.get(ipv6::HEADER..)?, from.into(), to.into())
+        }
+        _ => return None,
+    };
+    let ports = transport.first_chunk::<4>()?;
+    let (from, to) =
+        (SocketAddr::new(from, be16(ports, SRC_PORT)), SocketAddr::new(to, be16(ports, DST_PORT)));
+    matches!(upper, PROTO_UDP | PROTO_TCP).then_some((upper == PROTO_UDP, from, to))
 }
 
 /// Counts an answer by what its flags say.

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod dhcpv6;
+pub mod dns_tcp;
 pub mod nat64;
 pub mod ra;
 pub mod vrrp;
@@ -45,6 +46,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("nat64_state", nat64::state),
     ("dhcpv6_message", dhcpv6::message),
     ("dhcpv6_engine", dhcpv6::engine),
+    ("dns_tcp", dns_tcp::sequence),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
 ];
@@ -527,6 +529,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
         }
         "vrrp" => vrrp::seeds(),
+        "dns_tcp" => dns_tcp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
         _ => nat64::seeds(target),
     };

@@ -11,7 +11,7 @@ use crate::nd::{Message, NdOut};
 use crate::resolve::originated;
 use causeway_core::classify::ALL_NODES;
 use causeway_core::{
-    Counter, Ctx, Egress, Frame, FrameSource, IfId, Instant, Interface, Interfaces, Prefix4, Via,
+    Counter, Counters, Ctx, Egress, Frame, FrameSource, IfId, Instant, Interface, Interfaces, Prefix4, Via,
 };
 use causeway_wire::{MacAddr, ethernet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -47,11 +47,17 @@ impl<F: Frame> Neighbors<F> {
     /// are on-link come first; the rest is counted). Sends what the outbox has room for, as
     /// [`announce_all`](Neighbors::announce_all), and gives what that gives. At least one round is sent.
     pub fn became_active<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>) -> bool {
-        let rounds = self.config.announcements.max(1);
-        self.announcing = Announcing { rounds, cursor: 0, at: ctx.now, moved: true };
-        let left_out: u64 = ctx.interfaces.iter().map(|(_, i)| proxies_left_out(i)).sum();
-        ctx.counters.add(Counter::AnnouncementsLeftOut, left_out);
+        self.announce_moved(ctx.interfaces, ctx.counters, ctx.now);
         self.announce_all(ctx)
+    }
+
+    /// As [`became_active`](Neighbors::became_active), but sends nothing yet: the following
+    /// [`tick`](Neighbors::tick)s do. For virtual routers that are active and got other addresses.
+    pub fn announce_moved(&mut self, interfaces: &Interfaces, counters: &Counters, now: Instant) {
+        let rounds = self.config.announcements.max(1);
+        self.announcing = Announcing { rounds, cursor: 0, at: now, moved: true };
+        let left_out: u64 = interfaces.iter().map(|(_, i)| proxies_left_out(i)).sum();
+        counters.add(Counter::AnnouncementsLeftOut, left_out);
     }
 
     /// Goes on with what [`became_active`](Neighbors::became_active) began. True when the whole first round

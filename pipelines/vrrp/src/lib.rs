@@ -39,4 +39,4 @@ pub use config::{Config, Peer4Checksum, VirtualRouter};
 pub use group::Phase;
 pub use packet::{OWNER, PROTOCOL, group4, group6};
 pub use shared::{Shared, Status};
-pub use stage::{Stage, Transition};
+pub use stage::{Stage, Transition, is_from_afar};

@@ -65,7 +65,8 @@ pub struct Status {
     pub became_backup: u64,
     /// What tracking takes off the priority.
     pub penalty: u8,
-    /// True if tracking found that there can be no virtual router at all (a link is down).
+    /// True if tracking found that there can be no virtual router at all (a link is down, or a worker of a pair's
+    /// gateway does not poll).
     pub fault: bool,
 }
 

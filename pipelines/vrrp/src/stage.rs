@@ -263,6 +263,17 @@ impl Stage {
         }
     }
 
+    /// True if the next [`tick`](Self::tick) of a backup would take over, unless something is heard before.
+    #[inline]
+    #[must_use]
+    pub fn would_take_over(&self, now: Instant) -> bool {
+        now >= self.due
+            && self.group.phase() == Phase::Backup
+            && !self.stopped
+            && !self.shared.tracking().fault()
+            && self.group.deadline().is_some_and(|deadline| now >= deadline)
+    }
+
     /// Lets time pass, and control's word count. Cheap when nothing is due. Afterwards the worker takes the
     /// view that the transition asks for, if there is one, and calls [`advertise`](Self::advertise).
     #[inline]
@@ -397,6 +408,19 @@ impl Stage {
         self.due = self.next();
         self.say(ctx);
     }
+}
+
+/// True if a packet of IP protocol 112 was forwarded on its way, or never was for a neighbour (RFC 9568 5.1.1.3,
+/// 5.1.2.3): [`Stage::receive`] would refuse it for its hop limit.
+#[must_use]
+pub fn is_from_afar<F: Frame>(packet: &Packet<F>) -> bool {
+    let b = packet.bytes();
+    let hops = match packet.meta.ethertype {
+        ethernet::ETHERTYPE_IPV6 => b.get(ipv6::HOP_LIMIT),
+        ethernet::ETHERTYPE_IPV4 => b.get(ipv4::TTL),
+        _ => None,
+    };
+    hops != Some(&HOP_LIMIT)
 }
 
 /// How an advertisement's addresses are related to ours.

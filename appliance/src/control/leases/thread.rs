@@ -348,6 +348,7 @@ impl<L: Leasing> Thread<L> {
     fn fold(&mut self, idle: bool) -> bool {
         let bad = matches!(self.disk, Disk::Bad { .. });
         let written = std::mem::take(&mut self.written);
+        self.store.checkpoint();
         if bad || !self.store.is_untidy(idle, self.now) {
             return false;
         }

@@ -450,3 +450,173 @@ fn no_more_virtual_link_layer_addresses_than_a_port_takes() {
     let why = build(31).expect_err("one is too many").to_string();
     assert!(why.contains("`tenant0`: 33 link-layer addresses"), "{why}");
 }
+
+/// An advertisement of gateway 4 on the tenant network, as a frame.
+fn advert(priority: u8) -> Vec<u8> {
+    let mut labs = [gateway(4, priority, 1)];
+    for _ in 0..2_000 {
+        clear(&labs);
+        step(&mut labs);
+        let frames = labs[0].wires.borrow().tx[TENANT].clone();
+        if let Some(frame) = frames.into_iter().find(|f| f[..6] == VRRP6.0) {
+            return frame;
+        }
+    }
+    panic!("it says nothing");
+}
+
+#[test]
+fn a_flood_of_advertisements_takes_no_room_from_what_else_is_handed_over() {
+    let flood = advert(1);
+    let mut labs = [gateway(3, 200, 2)];
+    run(&mut labs, 1_000);
+    let lab = &mut labs[0];
+    lab.mark();
+    for _ in 0..1_000 {
+        lab.give(1, TENANT, &flood);
+    }
+    while lab.workers[1].poll() {}
+    lab.assert_moved(&[("drop.vrrp-ring-full", 872), ("handed-off", 128)]);
+    assert!(lab.shared.mailboxes[0].handoff.is_empty());
+    // What was forwarded on its way is not even handed over (RFC 9568 5.1.2.3).
+    let mut far = flood;
+    far[14 + 7] = 254;
+    lab.mark();
+    lab.send(1, TENANT, &far);
+    let told: Vec<_> = lab.moved().into_iter().filter(|(name, _)| name.contains("drop")).collect();
+    assert_eq!(told, [("drop.vrrp-hop-limit".to_owned(), 1)]);
+    assert!(lab.shared.mailboxes[0].vrrp.is_empty());
+    assert_eq!(lab.shared.vrrp.status().adverts_received, 128);
+    run(&mut labs, 500);
+    assert!(is_active(&labs[0]), "the other one has the lower priority");
+}
+
+#[test]
+fn what_waits_for_the_election_at_the_end_is_given_back_and_counted() {
+    let flood = advert(1);
+    let mut labs = [gateway(3, 200, 2)];
+    run(&mut labs, 1_000);
+    labs[0].give(1, TENANT, &flood);
+    labs[0].workers[1].poll();
+    labs[0].mark();
+    labs[0].workers[0].drain();
+    labs[0].assert_moved(&[("drop.shutdown", 1)]);
+}
+
+/// The queue that gets the advertisements belongs to a worker that stands still: what came is not known.
+#[test]
+fn rfc9568_6_4_2_a_backup_does_not_take_over_while_another_worker_has_not_looked() {
+    let mut labs = [gateway(3, 200, 1), gateway(4, 100, 2)];
+    run(&mut labs, 1_000);
+    assert!(is_active(&labs[0]) && !is_active(&labs[1]));
+    let (active, backup) = labs.split_at_mut(1);
+    let (active, backup) = (&mut active[0], &mut backup[0]);
+    backup.mark();
+    let go = |active: &mut Lab, backup: &mut Lab, ms: u32, hangs: bool| {
+        for _ in 0..ms {
+            for (lab, n) in [(&mut *active, 1), (&mut *backup, if hangs { 1 } else { 2 })] {
+                lab.clock.0.set(lab.clock.0.get() + 1_000);
+                lab.wires.borrow_mut().tx.iter_mut().for_each(Vec::clear);
+                lab.workers.iter_mut().take(n).for_each(|w| _ = w.poll());
+            }
+            for port in [TENANT, UPLINK] {
+                let frames = active.wires.borrow().tx[port].clone();
+                frames.iter().filter(|f| f[0] & 1 == 1).for_each(|f| backup.give(1, port, f));
+            }
+        }
+    };
+    go(active, backup, 2_000, true);
+    assert!(!is_active(backup));
+    assert_eq!(backup.shared.mailboxes[0].counters.get(causeway_core::Counter::VrrpHeldBack), 1);
+    // It goes on, and what came meanwhile is heard before anything is decided.
+    go(active, backup, 2_000, false);
+    assert!(!is_active(backup));
+    assert_eq!(backup.shared.vrrp.status().became_active, 0);
+    // When the other one is gone it takes over as fast as ever.
+    for ms in 0..400 {
+        backup.clock.0.set(backup.clock.0.get() + 1_000);
+        backup.workers.iter_mut().for_each(|w| _ = w.poll());
+        if is_active(backup) {
+            assert!((200..=370).contains(&ms), "{ms}");
+            return;
+        }
+    }
+    panic!("it does not take over");
+}
+
+/// Puts another configuration in force.
+fn adopt(lab: &mut Lab, n: u8, text: &str) {
+    let port = |name: &str, at| PortFacts { name: name.to_owned(), mac: mac(n, at), mtu: 1500 };
+    let config = Config::parse("lab.toml", text).unwrap_or_else(|e| panic!("{e}"));
+    let ports = [port("tenant0", 1), port("uplink0", 2)];
+    let plan =
+        Plan::build(&config, &ports, Some((&lab.plan, crate::worker::Clock::now(&lab.clock)))).unwrap();
+    lab.plan = std::sync::Arc::new(plan);
+    for m in &lab.shared.mailboxes {
+        m.plans.push(std::sync::Arc::clone(&lab.plan)).unwrap();
+    }
+}
+
+#[test]
+fn rfc9568_6_4_2_an_address_that_active_virtual_routers_get_by_a_reload_is_announced() {
+    let mut labs = [gateway(3, 200, 2), gateway(4, 100, 2)];
+    run(&mut labs, 1_000);
+    let wider = |n, priority| {
+        text(n, priority)
+            .replace(
+                "\"fe80::1\", \"2001:db8:64::1\"",
+                "\"fe80::1\", \"2001:db8:64::1\", \"2001:db8:64::77\"",
+            )
+            .replace("[\"192.0.2.2\"]", "[\"192.0.2.2\", \"192.0.2.77\"]")
+    };
+    for (lab, n, priority) in [(0, 3, 200), (1, 4, 100)] {
+        adopt(&mut labs[lab], n, &wider(n, priority));
+    }
+    clear(&labs);
+    // One poll of each, in turn, so that nothing of one is taken for the other's.
+    labs.iter_mut().for_each(|lab| lab.workers.iter_mut().for_each(|w| _ = w.poll()));
+    let new: std::net::Ipv6Addr = "2001:db8:64::77".parse().unwrap();
+    let here = sent(&labs[0], TENANT);
+    // RFC 4861 7.2.6: unsolicited, with the override flag, to all nodes, from the virtual link-layer address.
+    let told = |(dst, src, p): &&(MacAddr, MacAddr, Vec<u8>)| {
+        (*dst, *src) == (ALL_NODES, MAC6) && p[6] == 58 && p[40] == 136 && p[48..64] == new.octets()
+    };
+    let told: Vec<_> = here.iter().filter(told).collect();
+    assert_eq!(told.len(), 1, "{here:02x?}");
+    assert_eq!(told[0].2[44] & 0x60, 0x20);
+    // RFC 5227 2.3.
+    let arp = sent(&labs[0], UPLINK).into_iter().filter(|(dst, src, p)| {
+        (*dst, *src) == (MacAddr::BROADCAST, MAC4)
+            && p[14..18] == [192, 0, 2, 77]
+            && p[24..28] == [192, 0, 2, 77]
+    });
+    assert_eq!(arp.count(), 1);
+    let silent = [TENANT, UPLINK].map(|port| sent(&labs[1], port).len());
+    assert_eq!(silent, [0, 0], "a backup has nothing to announce");
+    // The same once more says nothing new.
+    run(&mut labs, 5_000);
+    adopt(&mut labs[0], 3, &wider(3, 200));
+    clear(&labs);
+    labs[0].workers.iter_mut().for_each(|w| _ = w.poll());
+    let announced =
+        sent(&labs[0], TENANT).iter().filter(|(dst, _, p)| *dst == ALL_NODES && p[40] == 136).count();
+    assert_eq!(announced, 0);
+}
+
+#[test]
+fn ports_are_told_which_virtual_link_layer_addresses_a_plan_has_there() {
+    let lab = gateway(3, 100, 1);
+    assert_eq!(lab.plan.virtual_macs(), [(0, MAC6), (1, MAC6), (1, MAC4)]);
+    // The tenants' network moves to the uplink's port.
+    let mut moved = gateway(3, 100, 1);
+    let other = text(3, 100).replace("port = \"tenant0\"\nrole", "port = \"uplink0\"\nvlan = 5\nrole")
+        + "[[network]]\nname = \"rest\"\nport = \"tenant0\"\nrole = \"tenant\"\non-link = [\"2001:db8:65::/64\"]\n";
+    adopt(&mut moved, 3, &other);
+    assert_eq!(moved.plan.virtual_macs(), [(1, MAC6), (1, MAC4)]);
+    assert!(crate::plan::gains(&lab.plan.active.interfaces, &moved.plan.active.interfaces));
+    assert!(!crate::plan::gains(&lab.plan.active.interfaces, &lab.plan.active.interfaces));
+    // Fewer addresses are none that anybody has to hear of.
+    let fewer = text(3, 100).replace("\"fe80::1\", \"2001:db8:64::1\"", "\"fe80::1\"");
+    adopt(&mut moved, 3, &fewer);
+    assert!(!crate::plan::gains(&lab.plan.active.interfaces, &moved.plan.active.interfaces));
+}

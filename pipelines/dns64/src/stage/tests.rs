@@ -240,7 +240,7 @@ fn rfc6147_5_1_7_a_miss_is_resolved_once_and_a_hit_leaves_in_the_questions_own_f
         ("dns64-queries", 1),
         ("dns64-cache-misses", 1),
         ("dns64-noerror", 1),
-        ("dns64-synthesised", 1),
+        ("dns64-syntheses", 1),
         ("dns64-answered-synthesised", 1),
         ("dns64-upstream-asked", 2),
         ("dns64-upstream-answered", 2),
@@ -512,4 +512,34 @@ fn a_reload_keeps_the_cache_and_takes_the_new_view() {
     lab.stage.set_config(Arc::new(settings), Arc::new(status));
     let answer = lab.ask(VM1, &query("v4only.example.", RecordType::AAAA)).unwrap().expect("a hit");
     assert_eq!(addresses(&answer), ["2001:db8:ffff:64::c633:640a"]);
+}
+
+#[test]
+fn rfc1122_3_2_2_1_an_upstream_that_cannot_be_reached_is_not_waited_for_where_there_is_another() {
+    let mut settings = config();
+    settings.upstreams.push(SocketAddr::new("2001:db8:6::53".parse().unwrap(), 53));
+    let mut lab = Lab::new(settings);
+    assert_eq!(lab.ask(VM1, &query("www.example.", RecordType::AAAA)), Ok(None));
+    let first = lab.rig.sent().remove(0).octets;
+    // The other one is known to answer: else the time runs on, for errors are easily forged.
+    let error = if first[0] >> 4 == 4 {
+        ip4("198.51.100.53", "192.0.2.2").icmp_error(3, 3, 0, &first)
+    } else {
+        ip6("2001:db8:6::53", "2001:db8:ffff::2").icmp_error(1, 4, 0, &first)
+    };
+    let (outcome, _) = lab.receive("uplink0", &error);
+    assert_eq!(outcome, Some(Outcome::Verdict(Verdict::Consume)));
+    let sent = lab.rig.sent();
+    assert_eq!(sent.len(), 2, "the other upstream is asked, and this one is probed");
+    // A port of which nothing was sent, and a checksum that is wrong.
+    let (outcome, _) = lab.receive("uplink0", &poke(error.clone(), error.len() - 20, &[0xde, 0xad]));
+    assert_eq!(outcome, None);
+    let other = ip4("198.51.100.53", "192.0.2.2").icmp_error(
+        3,
+        3,
+        0,
+        &ip4("192.0.2.2", UPSTREAM).udp(25_000, 53, b"x"),
+    );
+    let (outcome, _) = lab.receive("uplink0", &other);
+    assert_eq!(outcome, None);
 }

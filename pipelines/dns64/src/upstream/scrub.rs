@@ -216,7 +216,7 @@ impl Chain {
     /// Takes the DNAME and CNAME records at a name; gives where they lead, if they do.
     fn link(&mut self, from: &mut Vec<Record>, name: &Name) -> Result<Option<Name>, Unusable> {
         let alias = |r: &Record| match &r.data {
-            RData::CNAME(target) if r.name == *name => Some(target.0.clone()),
+            RData::CNAME(target) if r.name == *name => Some(spelled(&target.0, name)),
             _ => None,
         };
         let mut targets = from.iter().filter_map(alias);
@@ -269,6 +269,7 @@ impl Chain {
     fn take(&mut self, from: &mut Vec<Record>, fits: impl Fn(&Record) -> bool) -> bool {
         let start = self.records.len();
         self.records.extend(from.extract_if(.., |r| fits(r)));
+        self.respell(start);
         let set = &mut self.records[start..];
         // Records of several types come only where all types were asked for; they are no set.
         let one = set.first().map(Record::record_type);
@@ -281,8 +282,31 @@ impl Chain {
 
     /// Moves the signatures of a set to the chain.
     fn signatures(&mut self, from: &mut Vec<Record>, name: &Name, kind: RecordType) {
+        let start = self.records.len();
         self.records.extend(from.extract_if(.., |r| r.name == *name && covered(r) == Some(kind)));
+        self.respell(start);
     }
+
+    /// Spells the owners of the records from here on as the name that the chain has come to, and what of the target of a
+    /// CNAME record is of that name, too: some servers repeat the question's name, whose case was random.
+    fn respell(&mut self, start: usize) {
+        let Some(name) = self.names.last() else { return };
+        for r in &mut self.records[start..] {
+            r.name = spelled(&r.name, name);
+            if let RData::CNAME(target) = &mut r.data {
+                target.0 = spelled(&target.0, name);
+            }
+        }
+    }
+}
+
+/// A name with the labels at its end that another name ends in, too, spelled as they are there.
+fn spelled(name: &Name, like: &Name) -> Name {
+    let common =
+        name.iter().rev().zip(like.iter().rev()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+    let own = labels(name) - common;
+    let tail = like.iter().skip(labels(like) - common);
+    Name::from_labels(name.iter().take(own).chain(tail)).unwrap_or_else(|_| name.clone())
 }
 
 /// What of the authority section belongs to the chain.
@@ -326,6 +350,9 @@ fn beside(chain: &Chain, mut from: Vec<Record>, left_out: &mut u64) -> Vec<Recor
     };
     kept.extend(from.extract_if(.., signature));
     *left_out += count(before - kept.len());
+    for r in &mut kept {
+        r.name = chain.names.iter().fold(r.name.clone(), |name, like| spelled(&name, like));
+    }
     kept
 }
 

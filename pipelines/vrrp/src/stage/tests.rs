@@ -197,6 +197,55 @@ fn a_tick_with_nothing_to_do_does_nothing() {
     assert_eq!((b.poll(), b.stage.due), (None, far), "stopped");
 }
 
+/// A worker that cannot say that nothing came asks this before it lets time pass.
+#[test]
+fn rfc9568_6_4_2_a_backup_says_when_its_next_tick_would_take_over() {
+    let mut b = Bench::backup(200);
+    let (mut said, mut transition) = (false, None);
+    for _ in 0..1000 {
+        b.rig.advance(Duration::from_millis(1));
+        said = b.stage.would_take_over(b.rig.now);
+        transition = b.poll();
+        if said || transition.is_some() {
+            break;
+        }
+    }
+    assert_eq!((said, transition), (true, Some(Transition::Active)));
+    assert!(!b.stage.would_take_over(b.rig.now + DOWN), "it is active");
+    // What is heard in time, a fault and a stop keep it from that; so does never having begun.
+    for keep in 0..4 {
+        let mut b = if keep == 3 { Bench::new(config()) } else { Bench::backup(200) };
+        b.rig.advance(DOWN);
+        assert_eq!(b.stage.would_take_over(b.rig.now), keep != 3);
+        match keep {
+            0 => peers(200).iter().for_each(|(interface, m)| _ = b.receive(interface, &m.packet())),
+            1 => b.shared.set_tracking(0, true),
+            _ => b.stage.shutdown(&mut b.rig.ctx()),
+        }
+        assert!(!b.stage.would_take_over(b.rig.now), "{keep}");
+    }
+}
+
+// RFC 9568 5.1.1.3, 5.1.2.3.
+#[test]
+fn what_is_from_afar_is_what_would_be_refused_for_its_hop_limit() {
+    let mut b = Bench::backup(200);
+    for (interface, m) in peers(200) {
+        for hops in [0, 1, 64, 254, 255] {
+            let mut octets = m.packet();
+            let at = if octets[0] >> 4 == 4 { ipv4::TTL } else { ipv6::HOP_LIMIT };
+            octets[at] = hops;
+            let far = is_from_afar(&b.rig.packet(interface, &octets));
+            let verdict = b.receive(interface, &octets);
+            // Over IPv4 the header's checksum no longer fits either.
+            let refused = Verdict::Drop(DropReason::VrrpHopLimit);
+            let wrong = if octets[0] >> 4 == 4 { verdict != Verdict::Consume } else { verdict == refused };
+            assert_eq!(far, wrong, "{hops}: {verdict:?}");
+            assert_eq!(far, hops != 255);
+        }
+    }
+}
+
 #[test]
 fn packets_that_leave_say_what_they_are() {
     let mut b = Bench::active();

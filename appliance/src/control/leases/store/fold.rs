@@ -70,6 +70,15 @@ impl Fold {
         matches!(self.stage, Stage::Log | Stage::Over)
     }
 
+    /// Pages that a slice writes, about: neighbours of many leases share some.
+    fn pages(&self, most: usize) -> usize {
+        match self.stage {
+            Stage::Rows(_) => most.div_ceil(2),
+            Stage::Events(_) => SEGMENT / 32,
+            _ => 16,
+        }
+    }
+
     /// Does about `most` rows' worth of it; what comes next.
     fn slice(&self, db: &Connection, folded: u64, most: usize) -> rusqlite::Result<Stage> {
         match self.stage {
@@ -189,6 +198,7 @@ impl Store {
         }
         let Some(fold) = self.fold.take() else { return Ok(false) };
         let done = self.write_behind(|store| fold.slice(&store.db, store.folded, most.max(1)));
+        self.checkpoints.wrote(0, fold.pages(most));
         let fold = self.fold.insert(fold);
         match done {
             Err(e) => Err(self.error(e)),

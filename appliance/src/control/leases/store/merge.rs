@@ -201,6 +201,7 @@ impl Store {
             }
             merge.as_mut().map(|merge| merge.slice(&store.db, most.max(1))).transpose()
         });
+        self.checkpoints.wrote(0, most * ENTRIES / 128 + 1);
         let done = done.map_err(|e| self.error(e))?;
         self.merge = merge.filter(|_| done == Some(false));
         // After one has ended there may be another.

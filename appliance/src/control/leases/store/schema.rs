@@ -16,12 +16,16 @@ pub(super) const VERSION: i32 = 2;
 /// Page cache of the writer, KiB. A million leases with their indexes take about four times as much on
 /// disk; what is not cached is read again from the kernel's cache.
 const CACHE_KIB: i32 = 32 * 1024;
-/// Pages in the log before they are moved to the database.
-const CHECKPOINT_PAGES: i32 = 4096;
+/// Pages in the log before a commit moves them to the database, which is to have happened earlier and beside it.
+const CHECKPOINT_PAGES: i32 = 1 << 15;
 /// What the log is cut to after that, octets.
-const LOG_OCTETS: i32 = 64 << 20;
+const LOG_OCTETS: i32 = 128 << 20;
 /// How long a statement waits for another connection. Only the reader of the control socket has one.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// How often the lock is tried, and the wait between.
+const LOCK_TRIES: u32 = 20;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// What leads from each version to the next; the first makes the tables.
 pub(super) const MIGRATIONS: [&str; VERSION as usize] = ["
@@ -90,11 +94,15 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .open(&at)
         .map_err(|error| StoreError::Io { path: at.clone(), what: "opening its lock", error })?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(e) => Err(StoreError::Io { path: at, what: "locking", error: e.into() }),
+    // A child that another thread is just starting has it too, until it is another program.
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_WAIT),
+            Err(e) => return Err(StoreError::Io { path: at, what: "locking", error: e.into() }),
+        }
     }
+    Err(StoreError::InUse { path: path.to_owned() })
 }
 
 /// Opens the store, making a new one if there is none.

@@ -50,7 +50,7 @@ fn rfc6147_5_1_2_a_failure_does_not_mean_that_there_is_no_aaaa_record_unless_con
         let upstream = [("a.example AAAA", reply), ("a.example A", "NOERROR; an a.example 900 A 192.0.2.1")];
         let outcome = Lab::new(&upstream).on_failure(OnFailure::Synthesise).ask("a.example AAAA");
         assert_eq!(outcome.answer, "NOERROR; an a.example 600 AAAA ::c000:201 *");
-        assert_eq!(outcome.counted(), [(counted, 1), ("dns64-syntheses", 1)]);
+        assert_eq!(outcome.counted(), [(counted, 1), ("dns64-synthesised", 1)]);
     }
 }
 
@@ -96,7 +96,7 @@ fn rfc6147_5_5_a_bogus_answer_is_never_diverted() {
         ];
         let outcome = Lab::new(&upstream).on_failure(OnFailure::Synthesise).ask("a.example AAAA");
         assert_eq!(outcome.answer, "NOERROR; an a.example 60 AAAA ::c000:201 *", "{unchecked}");
-        assert_eq!(outcome.counted(), [("dns64-failed-open", 1), ("dns64-syntheses", 1)]);
+        assert_eq!(outcome.counted(), [("dns64-failed-open", 1), ("dns64-synthesised", 1)]);
     }
     // Bogus A records fail, whatever is configured.
     for what in [OnFailure::Fail, OnFailure::Synthesise] {
@@ -124,7 +124,7 @@ fn rfc6147_5_1_4_an_answer_of_excluded_aaaa_records_only_is_empty() {
     let a = ("m.example A", "NOERROR; an m.example 900 A 192.0.2.1");
     let outcome = Lab::new(&[aaaa, a]).ask("m.example AAAA");
     assert_eq!(outcome.answer, "NOERROR; an m.example 600 AAAA ::c000:201 *");
-    assert_eq!(outcome.counted(), [("dns64-aaaa-excluded", 2), ("dns64-syntheses", 1)]);
+    assert_eq!(outcome.counted(), [("dns64-aaaa-excluded", 2), ("dns64-synthesised", 1)]);
     // And if there is no A record, there is nothing: never the excluded ones.
     let outcome = Lab::new(&[aaaa, ("m.example A", NODATA)]).ask("m.example AAAA");
     assert_eq!(outcome.answer, "NOERROR; au example 700 SOA 700");
@@ -202,7 +202,7 @@ fn rfc6147_5_1_5_chains_that_upstream_did_not_follow_are_followed() {
         "NOERROR; an a.example 50 CNAME b.example; an b.example 60 CNAME c.example; an c.example 60 CNAME d.example; \
          an d.example 700 AAAA ::c000:201 *"
     );
-    assert_eq!(outcome.counted(), [("dns64-chain-followed", 4), ("dns64-syntheses", 1)]);
+    assert_eq!(outcome.counted(), [("dns64-chain-followed", 4), ("dns64-synthesised", 1)]);
     // The same for other types; what is at the end is as authentic as its chain.
     let upstream = [
         ("a.example TXT", "NOERROR; an a.example 50 CNAME b.example"),
@@ -451,7 +451,7 @@ fn a_records_that_are_no_hosts_are_not_synthesised() {
              an n.example 60 A 127.0.0.1";
     let outcome = Lab::new(&[("n.example AAAA", NODATA), ("n.example A", a)]).ask("n.example AAAA");
     assert_eq!(outcome.answer, "NOERROR; an n.example 60 AAAA ::c000:201 *");
-    assert_eq!(outcome.counted(), [("dns64-address-refused", 3), ("dns64-syntheses", 1)]);
+    assert_eq!(outcome.counted(), [("dns64-address-refused", 3), ("dns64-synthesised", 1)]);
     let a = "NOERROR; an n.example 60 A 0.0.0.0; an n.example 60 RRSIG A";
     let outcome = Lab::new(&[("n.example AAAA", NODATA), ("n.example A", a)]).ask("n.example AAAA");
     assert_eq!(outcome.answer, "NOERROR; au example 60 SOA 700");

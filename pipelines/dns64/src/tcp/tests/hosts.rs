@@ -27,7 +27,7 @@ fn rfc7766_8_a_question_is_answered_length_and_message_in_one_segment() {
 }
 
 #[test]
-fn rfc7766_6_2_1_1_questions_are_taken_without_waiting_and_answered_in_any_order() {
+fn rfc7766_7_questions_are_taken_without_waiting_and_answered_in_any_order() {
     let mut w = World::new(&settings());
     let all: Vec<Vec<u8>> = (0..10).map(|n| message(n, 30 + usize::from(n))).collect();
     let h = host_that_asks(&mut w, &all);
@@ -350,7 +350,7 @@ fn a_question_that_is_told_to_get_no_answer_no_longer_counts() {
 }
 
 #[test]
-fn rfc7766_6_2_2_questions_go_to_an_upstream_and_long_answers_come_back() {
+fn rfc7766_5_questions_go_to_an_upstream_and_long_answers_come_back() {
     for (loss, spread) in [(0, 0), (15, 3000)] {
         let mut w = World::new(&Tcp { idle: Duration::from_secs(60), ..settings() });
         (w.loss, w.spread) = (loss, spread);

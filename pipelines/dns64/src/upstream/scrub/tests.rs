@@ -481,6 +481,38 @@ proptest! {
         }
     }
 
+    #[test]
+    fn names_that_a_server_spells_out_have_no_case_of_ours_either(seed: u8) {
+        let mut random = StdRng::from_seed([seed; 32]);
+        let any_case = |text: &str, random: &mut StdRng| {
+            let name: WireName = decode::wire(&n(text)).into_iter().collect();
+            decode::name(&mixed(&name, random)).expect("a name").0.to_string()
+        };
+        let mut of = |text: &str| any_case(text, &mut random);
+        let said = Said {
+            rcode: 3,
+            answers: vec![
+                cname(&of("www.example."), &of("b.www.example.")),
+                rrsig(&of("www.example."), RecordType::CNAME, "example."),
+                dname(&of("www.example."), "other.net."),
+                cname(&of("b.www.example."), "b.other.net."),
+            ],
+            authorities: vec![soa(&of("net.")), nsec(&of("a.net."))],
+            ..Said::default()
+        };
+        let asked = question("www.example.", RecordType::AAAA, true);
+        let m = said.to(&asked).expect("usable").message;
+        let owners: Vec<String> = m.answers.iter().map(|r| r.name.to_string().replace("B.", "b.")).collect();
+        prop_assert_eq!(owners, ["www.example.", "www.example.", "www.example.", "b.www.example."]);
+        let targets: Vec<String> = m.answers.iter().filter_map(|r| match &r.data {
+            RData::CNAME(to) => Some(to.0.to_string().replace("B.", "b.")),
+            _ => None,
+        }).collect();
+        prop_assert_eq!(targets, ["b.www.example.", "b.other.net."]);
+        let beside: Vec<String> = m.authorities.iter().map(|r| r.name.to_string().replace("A.", "a.")).collect();
+        prop_assert_eq!(beside, ["net.", "a.net."]);
+    }
+
     /// Names that were asked for in random case come back in lower case wherever the upstream repeats ours.
     #[test]
     fn the_random_case_of_the_question_leaves_no_trace(seed: u8) {

@@ -241,3 +241,23 @@ fn renewals_of_many_leases_leave_no_more_history_than_leases() {
     let segments: i64 = store.db.query_row("SELECT count(*) FROM segments", [], |r| r.get(0)).unwrap();
     assert!(index < 20 && segments <= 4, "{segments} segments, {index} blocks of them");
 }
+
+#[test]
+fn sqlites_log_begins_anew_while_commits_go_on() {
+    let (_dir, path, mut store) = store();
+    let log = schema::beside(&path, "-wal");
+    let (mut ended, mut longest) = (0, 0);
+    for round in 0..400u16 {
+        let changes: Vec<Change> =
+            (0..100).map(|n| change(1, LeaseEvent::Given, lease(round * 100 + n, 1, 100), None)).collect();
+        store.commit(&changes).unwrap();
+        store.tidy(200, false, 1).unwrap();
+        ended += usize::from(store.checkpoint());
+        longest = longest.max(std::fs::metadata(&log).unwrap().len());
+    }
+    let file = std::fs::metadata(&path).unwrap().len();
+    assert!(ended > 2 && file > 2 << 20, "moved {ended} times, {file} octets");
+    // A commit moves it at 128 MiB.
+    assert!(longest < 16 << 20, "{longest} octets");
+    assert_eq!(all(&store).len(), 40_000);
+}
