@@ -17,6 +17,7 @@ use crate::control::introspect::{
 use crate::control::lease_api;
 use crate::control::leases::{self, LeasedSources, Leases, Rings, Standing};
 use crate::control::track::{self, Judgement, Seen};
+use crate::plan::dns64::outdates;
 use crate::plan::{Plan, PortFacts, first_hop};
 use crate::worker::{Clock, DnsShared, Mailbox, Shared, TscClock, Worker};
 use causeway_core::{Counters, Event, IfId, Instant};
@@ -489,6 +490,16 @@ impl Running {
         Arc::clone(&self.plan.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Makes the resolver's cache follow a plan that all workers have adopted.
+    fn set_cache(&self, before: &Plan, plan: &Plan) {
+        let (Some(dns), Some(new)) = (&self.shared.dns, &plan.dns64) else { return };
+        dns.cache.set_settings(&new.cache);
+        if before.dns64.as_ref().is_some_and(|old| outdates(old, new)) {
+            dns.cache.clear();
+            info!("rules of DNS64 have changed: the DNS cache is empty");
+        }
+    }
+
     /// The generation that each worker uses.
     fn generations_of(&self, newest: u64) -> Generations {
         let workers = self.shared.mailboxes.iter().map(|m| m.generation.load(Ordering::Acquire)).collect();
@@ -851,6 +862,7 @@ impl Introspect for Running {
         loop {
             let generations = self.generations_of(generation);
             if generations.workers.iter().all(|g| *g >= generation) {
+                self.set_cache(&before, &plan);
                 leave_virtual_macs(&plan, &before, &self.ports);
                 return Ok(generations);
             }

@@ -109,7 +109,7 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<C
 }
 
 /// Keys that a running gateway cannot change: what was allocated, opened or pinned at the start.
-const RESTART: [&str; 27] = [
+const RESTART: [&str; 20] = [
     "gateway",
     "capacity",
     "port",
@@ -120,13 +120,6 @@ const RESTART: [&str; 27] = [
     "neighbor",
     "nat64.subscribers.capacity",
     "dns64.cache",
-    "dns64.max-ttl",
-    "dns64.max-negative-ttl",
-    "dns64.failure-ttl",
-    "dns64.prefetch",
-    "dns64.stale",
-    "dns64.stale-ttl",
-    "dns64.stale-after",
     "dhcpv6.leases",
     "dhcpv6.capacity",
     "dhcpv6.duid",

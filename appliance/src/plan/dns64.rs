@@ -103,6 +103,19 @@ fn synthesis(rules: &DnsRules) -> Synthesis {
     }
 }
 
+/// True if answers that were cached under `old` settings may be others than those that `new` ones would make: the cache
+/// is shared by all views that have the rules of all, and by all prefixes of one kind.
+#[must_use]
+pub fn outdates(old: &causeway_dns64::Config, new: &causeway_dns64::Config) -> bool {
+    let prefixes = |c: &causeway_dns64::Config| {
+        let mut all: Vec<Prefix6> = c.views.iter().filter_map(|v| v.prefix).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    old.synthesis != new.synthesis || prefixes(old) != prefixes(new)
+}
+
 /// Where workers write how upstreams do: one for each worker. Those of the plan before go on if they are of the same
 /// upstreams.
 pub(super) fn status_of(

@@ -4,11 +4,12 @@
 //! question's key ([`crate::question::key`]) and an answer without its question, which every query brings along.
 
 use crate::answer::Answer;
-use crate::config::{CacheSettings, Stale};
+use crate::config::CacheSettings;
 use crate::respond::{Offsets, Stored};
 use causeway_flowtable::octets::{Handle, Hit, OctetMap, OctetMapError, OctetStats, PutError, Room};
 use causeway_wire::dns::{self, rcode};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Octets in front of the offsets of a value.
 const FIXED: usize = 20;
@@ -78,11 +79,33 @@ pub enum NotKept {
     Put(#[from] PutError),
 }
 
+/// The settings that a reload can change. Each is looked at by itself: nothing goes wrong if one of them is new and
+/// another one is not yet.
+#[derive(Debug, Default)]
+struct Settings {
+    max_ttl: AtomicU32,
+    max_negative_ttl: AtomicU32,
+    failure_ttl: AtomicU32,
+    prefetch: AtomicBool,
+    /// Seconds; 0 if expired answers are not used.
+    stale_for: AtomicU32,
+}
+
+impl Settings {
+    fn set(&self, s: &CacheSettings) {
+        self.max_ttl.store(s.max_ttl, Ordering::Relaxed);
+        self.max_negative_ttl.store(s.max_negative_ttl, Ordering::Relaxed);
+        self.failure_ttl.store(s.failure_ttl, Ordering::Relaxed);
+        self.prefetch.store(s.prefetch, Ordering::Relaxed);
+        self.stale_for.store(s.stale.as_ref().map_or(0, |stale| stale.for_seconds), Ordering::Relaxed);
+    }
+}
+
 /// Answers by question.
 #[derive(Debug)]
 pub struct Cache {
     map: OctetMap,
-    settings: CacheSettings,
+    settings: Settings,
 }
 
 impl Cache {
@@ -93,13 +116,14 @@ impl Cache {
     pub fn new(settings: &CacheSettings) -> Result<Self, OctetMapError> {
         // The standard library's random state is keyed by the system.
         let seed = std::array::from_fn(|n| RandomState::new().hash_one(n));
-        Ok(Self { map: OctetMap::new(settings.octets, seed)?, settings: settings.clone() })
+        let cache = Self { map: OctetMap::new(settings.octets, seed)?, settings: Settings::default() };
+        cache.set_settings(settings);
+        Ok(cache)
     }
 
-    /// What it was made with.
-    #[must_use]
-    pub const fn settings(&self) -> &CacheSettings {
-        &self.settings
+    /// Takes over all settings but the memory, which stays as it was taken. Answers that are there keep their times.
+    pub fn set_settings(&self, settings: &CacheSettings) {
+        self.settings.set(settings);
     }
 
     /// The hash of a key ([`crate::question::key`]) for the other methods.
@@ -132,15 +156,16 @@ impl Cache {
         stored.age = age;
         if age < ttl {
             let left = ttl - age;
-            let prefetch = self.settings.prefetch
-                && hit.asked >= HOT
+            let prefetch = hit.asked >= HOT
+                && self.settings.prefetch.load(Ordering::Relaxed)
                 && !hit.claimed
                 && left <= ttl / NEAR_END
                 && self.claim(hit.handle);
             return Found::Fresh(EntryRef { stored, ttl: left, prefetch, recheck_later: false });
         }
-        let Some(Stale { for_seconds, .. }) = self.settings.stale else { return Found::Miss };
-        if !is_usable_stale(&stored) || age - ttl >= for_seconds {
+        // RFC 8767: by default expired answers are not used, and this is 0.
+        let most = self.settings.stale_for.load(Ordering::Relaxed);
+        if age - ttl >= most || !is_usable_stale(&stored) {
             return Found::Miss;
         }
         stored.stale = true;
@@ -161,10 +186,12 @@ impl Cache {
     pub fn put(&self, key: &[u8], answer: &Answer, now_secs: u64) -> Result<(), NotKept> {
         let s = &self.settings;
         let most = match u16::from(answer.rcode()) {
-            rcode::NOERROR if answer.answers() > 0 => s.max_ttl,
+            rcode::NOERROR if answer.answers() > 0 => s.max_ttl.load(Ordering::Relaxed),
             // RFC 2308 5.
-            rcode::NOERROR | rcode::NXDOMAIN => s.max_negative_ttl.min(s.max_ttl),
-            _ => s.failure_ttl,
+            rcode::NOERROR | rcode::NXDOMAIN => {
+                s.max_negative_ttl.load(Ordering::Relaxed).min(s.max_ttl.load(Ordering::Relaxed))
+            }
+            _ => s.failure_ttl.load(Ordering::Relaxed),
         };
         let ttl = answer.ttl.min(most);
         if ttl == 0 {
@@ -173,7 +200,10 @@ impl Cache {
         let end = dns::question_end(&answer.octets).ok_or(NotKept::Malformed)?;
         let stored = Stored::fresh(answer);
         let hash = self.hash(key);
-        if s.stale.is_some() && !is_usable_stale(&stored) && self.keep_stale(hash, key, now_secs) {
+        if s.stale_for.load(Ordering::Relaxed) > 0
+            && !is_usable_stale(&stored)
+            && self.keep_stale(hash, key, now_secs)
+        {
             return Err(NotKept::StaleKept);
         }
         let count = |n: usize| u16::try_from(n).map_err(|_| NotKept::Put(PutError::TooLong));
@@ -200,7 +230,8 @@ impl Cache {
         }
         let Some(Hit { value, stamp, .. }) = self.map.get(hash, key, &mut room.room) else { return false };
         let mut value = value.to_vec();
-        let until = seconds(now_secs).saturating_add(self.settings.failure_ttl.max(RECHECK));
+        let until =
+            seconds(now_secs).saturating_add(self.settings.failure_ttl.load(Ordering::Relaxed).max(RECHECK));
         if let Some(at) = value.get_mut(16..20) {
             at.copy_from_slice(&until.to_ne_bytes());
         }

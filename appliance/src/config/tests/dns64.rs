@@ -472,7 +472,7 @@ fn a_reload_changes_all_but_the_memory() {
     assert_eq!(keys(&with("cache = \"1MiB\"")), (1, vec!["dns64.cache".to_owned()]));
     assert_eq!(keys(LAB).1, ["dns64"], "it cannot end, nor begin");
     let (all, restart) = keys(&with(&format!(
-        "always = [\"a.example\"]\ntimeout = \"1s\"\nclient-rate = 7\nsample-every = 1\ntcp = {{ idle = \"1s\" }}\n{VIEW}"
+        "always = [\"a.example\"]\nmax-ttl = \"1m\"\nprefetch = false\nstale = \"1h\"\ntimeout = \"1s\"\nclient-rate = 7\nsample-every = 1\ntcp = {{ idle = \"1s\" }}\n{VIEW}"
     )));
     assert!(all >= 6 && restart.is_empty(), "{all} {restart:?}");
     // Views and local names are told apart by their names.
@@ -480,6 +480,25 @@ fn a_reload_changes_all_but_the_memory() {
     let new = parse(&with(&format!("{VIEW}block = [\"a.example\"]"))).unwrap();
     let keys: Vec<String> = changes(&old, &new).into_iter().map(|c| c.key).collect();
     assert_eq!(keys, ["dns64.view[shop].block"]);
+}
+
+#[test]
+fn cached_answers_are_old_when_what_they_were_made_by_has_changed() {
+    use crate::plan::dns64::outdates;
+    let plain = resolver("");
+    for (keys, outdated) in [
+        ("", false),
+        ("block = [\"a.example\"]\nalways = [\"b.example\"]\ntries = 2\nmax-ttl = \"1m\"", false),
+        (VIEW, false),
+        ("exclude-a = [\"198.51.100.0/24\"]", true),
+        ("exclude-aaaa = []", true),
+        ("on-failure = \"synthesise\"", true),
+        // RFC 6052 3.1: what may be made of an address depends on the prefix.
+        ("prefix = \"2001:db8:64:ff9c::/96\"", true),
+        ("dns64 = false", true),
+    ] {
+        assert_eq!(outdates(&plain, &resolver(keys)), outdated, "{keys}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::CacheSettings;
+use crate::config::{CacheSettings, Stale};
 use crate::question::{Question, TYPE_AAAA, Variant};
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::AAAA;
@@ -94,6 +94,33 @@ fn no_answer_is_kept_longer_than_the_settings_say() {
         assert!(find(&c, "a.", seconds - 1).is_some_and(|f| f.2 == 1), "{what}");
         assert_eq!(find(&c, "a.", seconds), None, "{what}");
     }
+}
+
+#[test]
+fn all_settings_but_the_memory_can_change_while_answers_are_there() {
+    let c = Cache::new(&settings()).unwrap();
+    c.put(&key("a."), &good("a.", 60), 0).unwrap();
+    assert_eq!(find(&c, "a.", 60), None);
+    c.set_settings(&CacheSettings { max_ttl: 10, max_negative_ttl: 20, failure_ttl: 2, ..with_stale() });
+    assert_eq!(find(&c, "a.", 60), Some(("stale", 0, 0, false, false)));
+    assert_eq!(find(&c, "a.", 59), Some(("fresh", 0, 1, false, false)), "what is there keeps its time");
+    for (name, answer, seconds) in [
+        ("b.", good("b.", 10_000), 10),
+        ("c.", answer("c.", ResponseCode::NXDomain, &[], 10_000), 10),
+        ("d.", answer("d.", ResponseCode::ServFail, &[], 10_000), 2),
+    ] {
+        c.put(&key(name), &answer, 0).unwrap();
+        assert_eq!(find(&c, name, 0).map(|f| (f.0, f.2)), Some(("fresh", seconds)), "{name}");
+    }
+    let hot = |c: &Cache| (0..8).any(|_| find(c, "b.", 9).is_some_and(|f| f.3));
+    c.set_settings(&CacheSettings { prefetch: false, ..settings() });
+    assert!(!hot(&c));
+    assert_eq!(find(&c, "a.", 60), None, "expired answers are not used any more");
+    c.set_settings(&settings());
+    assert!(hot(&c));
+    let before = c.stats().octets;
+    c.set_settings(&CacheSettings { octets: 64 << 20, ..settings() });
+    assert_eq!(c.stats().octets, before);
 }
 
 #[test]
