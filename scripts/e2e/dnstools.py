@@ -3,6 +3,7 @@ in pieces."""
 
 import contextlib
 import re
+import secrets
 import selectors
 import socket
 import struct
@@ -359,6 +360,19 @@ def exchange(payload, ns=n.VM1, timeout=2.0):
             return s.recv(65536)
         except TimeoutError:
             return None
+
+
+def addresses(name, kind="AAAA", ns=n.VM1):
+    """Asks without dig, which is much faster: the addresses that come, sorted; nothing (None) if there is no answer, and
+    the response code's name if that says so."""
+    qtype = dns.rdatatype.from_text(kind)
+    octets = exchange(query(name, qtype, ident=secrets.randbelow(65536)), ns, 6.0)
+    if octets is None:
+        return None
+    got = dns.message.from_wire(octets)
+    if got.rcode():
+        return dns.rcode.to_text(got.rcode())
+    return sorted(r.address for s in got.answer if s.rdtype == qtype for r in s)
 
 
 def rcode_of(octets):

@@ -14,7 +14,7 @@ import network as n
 import pytest
 import tools
 from conftest import lab_command
-from dnstools import dig
+from dnstools import addresses, dig
 from live import counted
 
 SYNTHESISED = n.nat64(n.V4ONLY)
@@ -292,16 +292,14 @@ def test_hot_names_are_asked_for_again_before_they_expire(live):
     upstream = dnstools.Resolver(dnstools.Zone(f"hot.example. 10 IN AAAA {n.V6ONLY}"))
     with tools.closing(upstream):
         live.dns(upstreams=[dnstools.UPSTREAM])
-        longest, end = 0.0, time.monotonic() + 14
+        before, end = gw.counters().get("dns64-prefetched", 0), time.monotonic() + 10.5
         with dnstools.udp_client() as s:
             while time.monotonic() < end:
-                began = time.monotonic()
                 s.send(dnstools.query("hot.example"))
                 s.recv(2000)
-                longest = max(longest, time.monotonic() - began)
                 time.sleep(0.01)
         assert len(upstream.keys("hot.example.")) >= 2
-        assert gw.counters().get("dns64-prefetched", 0) >= 1
+        assert gw.counters()["dns64-prefetched"] > before
 
 
 # --- other labs ------------------------------------------------------------------------------------
@@ -331,15 +329,15 @@ class TestTwoWorkers:
 
     def test_both_answer_from_one_cache(self):
         for i in range(60):
-            assert dig(f"bulk{i % 10}.example", "AAAA").status == "NOERROR"
+            assert addresses(f"bulk{i % 10}.example")
         with counted(dns64_cache_hits=40, dns64_cache_misses=0):
             for i in range(40):
-                dig(f"bulk{i % 10}.example", "AAAA")
+                addresses(f"bulk{i % 10}.example")
         rows = {c["name"]: c["workers"] for c in gw.show("counters")["counters"]}
         assert all(rows["dns64-queries"]), rows["dns64-queries"]
 
     def test_tcp_and_long_answers(self):
-        for _ in range(10):
+        for _ in range(4):
             assert len(dig("many.example", "AAAA").data("AAAA")) == 60
             assert len(dig("big.example", "TXT").data("TXT")) == 12
 
