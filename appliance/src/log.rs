@@ -27,8 +27,13 @@ pub struct FilterError {
     problem: String,
 }
 
+/// Reads a filter. What the library for DNS messages says about them is left out unless it is asked for: strangers write
+/// those messages.
 fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::try_new(filter).map_err(|e| FilterError { filter: filter.to_owned(), problem: e.to_string() })
+    const DNS: &str = "hickory_proto";
+    let quiet = if filter.contains(DNS) { String::new() } else { format!(",{DNS}=off") };
+    EnvFilter::try_new(format!("{filter}{quiet}"))
+        .map_err(|e| FilterError { filter: filter.to_owned(), problem: e.to_string() })
 }
 
 /// Sets up the logs of the process. If that was done before, the first setting stays.

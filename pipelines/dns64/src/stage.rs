@@ -470,9 +470,13 @@ impl Stage {
 
     /// An answer of an upstream, in a datagram.
     fn answer<S: FrameSource>(&mut self, ctx: &Ctx<'_, S>, packet: &Packet<S::Frame>) -> Verdict {
-        let taken = udp::parse(packet)
-            .map_err(bad)
-            .and_then(|d| self.engine.on_datagram(d.src, d.dst.port(), d.payload, &mut turn!(self, ctx)));
+        let taken = udp::parse(packet).map_err(bad).and_then(|d| {
+            // RFC 5452 9.1: to the address that was asked from, too.
+            if way(ctx, d.src.ip()).is_none_or(|(_, ours)| ours != d.dst.ip()) {
+                return Err(DropReason::Dns64UpstreamSource);
+            }
+            self.engine.on_datagram(d.src, d.dst.port(), d.payload, &mut turn!(self, ctx))
+        });
         match taken {
             Ok(()) => Verdict::Consume,
             Err(why) => Verdict::Drop(why),
