@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use causeway::config::Config;
 use causeway::plan::{Plan, PortFacts};
-use causeway::worker::{Clock, Shared, Worker};
+use causeway::worker::{Clock, DnsShared, Shared, Worker};
 use causeway_core::{BURST, Counters, Frame, HeapFrame, HeapSource, Instant, Queues};
 use causeway_flowtable::{Bindings, FlowTable};
 use causeway_neighbor::Resolved;
@@ -156,7 +156,12 @@ impl Gateway {
         });
         let resolved = Arc::new(Resolved::new(&plan.neighbor, 1));
         let bindings = Arc::new(Bindings::new(1, [5, 6]).expect("memory"));
-        let shared = Arc::new(Shared::new(table.expect("memory"), resolved, bindings, 1));
+        let mut shared = Shared::new(table.expect("memory"), resolved, bindings, 1);
+        shared.dns = plan
+            .dns64
+            .as_ref()
+            .map(|config| DnsShared::new(&config.cache, [8; 32], [9; 16]).expect("memory"));
+        let shared = Arc::new(shared);
         let (wires, clock) = (Rc::<RefCell<Wires>>::default(), VirtualClock::default());
         clock.0.set(1_000_000);
         let worker = Worker::new(

@@ -276,6 +276,10 @@ impl Stage {
             self.clients = buckets(&config);
         }
         self.streams.set_config(&config.tcp, config.limits.client_bits);
+        let before = &self.policy.config().listen;
+        // Addresses that are no longer asked at; upstreams' connections go on from wherever they are.
+        let gone = |a: IpAddr| before.iter().any(|b| IpAddr::V6(*b) == a && !config.listen.contains(b));
+        self.streams.retain(|a| !gone(a), &mut self.out);
         self.until_sample = config.sample_every;
         let policy = Arc::new(Policy::new(config));
         self.engine.set_policy(Arc::clone(&policy), status);
@@ -527,7 +531,11 @@ impl Stage {
     /// Gives an answer to all who wait for it.
     fn deliver<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, rings: &Rings<'_>, ready: &Ready) {
         for waiter in &ready.waiters {
-            let Ok(query) = dns::parse_query(&waiter.octets) else { continue };
+            // What waits was parsed before.
+            let Ok(query) = dns::parse_query(&waiter.octets) else {
+                self.unanswered(ctx, waiter);
+                continue;
+            };
             let prefix = self.policy.view(waiter.view).and_then(|v| v.prefix);
             let transport = match waiter.back {
                 Back::Udp { .. } => Transport::Udp,
@@ -569,7 +577,7 @@ impl Stage {
             };
             let word = self.message.get(2..4).map_or(0, |w| be16(w, 0));
             if octets == 0 {
-                ctx.counters.drop(DropReason::Dns64Unanswerable);
+                self.unanswered(ctx, waiter);
                 continue;
             }
             count(ctx.counters, word, told);
@@ -591,6 +599,14 @@ impl Stage {
                     self.streams.send(conn, message, ctx.now, &mut self.out).ok();
                 }
             }
+        }
+    }
+
+    /// One who waited gets nothing.
+    fn unanswered<S: FrameSource>(&mut self, ctx: &Ctx<'_, S>, waiter: &Waiter) {
+        ctx.counters.drop(DropReason::Dns64Unanswerable);
+        if let Back::Tcp(conn, _) = waiter.back {
+            self.streams.unanswered(conn, ctx.now, &mut self.out);
         }
     }
 

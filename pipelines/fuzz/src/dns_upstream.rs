@@ -90,7 +90,12 @@ fn answer(asked: &[u8], said: &[u8]) -> Option<Vec<u8>> {
 /// One question and one answer: behind an octet that chooses the question and one that chooses UDP or TCP, what
 /// [`answer`] takes; or, if so chosen, the message as it is.
 pub fn upstream(octets: &[u8]) {
-    let Some(([which, way], said)) = octets.split_first_chunk::<2>() else { return };
+    asked_once(octets);
+}
+
+/// As [`upstream`]; true if something was learnt.
+fn asked_once(octets: &[u8]) -> bool {
+    let Some(([which, way], said)) = octets.split_first_chunk::<2>() else { return false };
     let config = config(way & 4 != 0);
     let mut upstreams = Upstreams::new(&config, 0, 1, status(&config), [*which; 32]);
     let name: WireName = NAMES[usize::from(which & 3)].iter().copied().collect();
@@ -129,7 +134,7 @@ pub fn upstream(octets: &[u8]) {
                         judge(&question, &fetched.message);
                     }
                     assert_eq!(upstreams.in_flight(), 0);
-                    return;
+                    return done.result.is_ok();
                 }
                 Action::CloseTcp { .. } | Action::Count(..) => {}
             }
@@ -142,7 +147,7 @@ pub fn upstream(octets: &[u8]) {
         upstreams.tick(now, &mut out);
         if out.iter().any(|a| matches!(a, Action::Done(_))) {
             assert!(now <= Instant::from_micros(1) + config.upstream.patience);
-            return;
+            return false;
         }
         out.clear();
     }
@@ -227,7 +232,12 @@ impl Lab {
 
 /// A sequence of questions, answers and time, each behind a row of four octets: what it is, a choice, and the length
 /// of what belongs to it.
-pub fn sequence(mut rest: &[u8]) {
+pub fn sequence(octets: &[u8]) {
+    served(octets);
+}
+
+/// As [`sequence`]; gives how many questions of clients were answered.
+fn served(mut rest: &[u8]) -> usize {
     let settings = Arc::new(config(true));
     let cache = Arc::new(Cache::new(&settings.cache).expect("a cache"));
     let stage = Stage::new(Arc::clone(&settings), cache, status(&settings), (0, 1), [7; 32], [9; 16]);
@@ -276,6 +286,7 @@ pub fn sequence(mut rest: &[u8]) {
         lab.with(|rig, stage, rings| stage.tick(&mut rig.ctx(), rings));
     }
     assert!(lab.answers <= lab.questions);
+    lab.answers
 }
 
 /// Records by name: what they are, and how many there are of them in each section.
@@ -367,4 +378,38 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         [step(2, 0, &query(1, 0)), step(2, 0, &query(1, 0)[..20])].concat(),
     ));
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_reach_what_the_targets_are_for() {
+        let learnt: Vec<String> =
+            seeds("dns_upstream").into_iter().filter(|(_, b)| asked_once(b)).map(|(name, _)| name).collect();
+        for name in [
+            "a-udp",
+            "a-tcp",
+            "aaaa-aaaa",
+            "no-data-udp",
+            "nxdomain-tcp",
+            "chain-udp",
+            "dname-udp",
+            "signed-tcp",
+        ] {
+            assert!(learnt.iter().any(|n| n == name), "{name} is not among {learnt:?}");
+        }
+        for refused in
+            ["circle", "referral", "octets-behind", "compression-loop", "more-than-is-there", "servfail"]
+        {
+            assert!(
+                !learnt.iter().any(|n| n.starts_with(refused) && n.ends_with("p")),
+                "{refused}: {learnt:?}"
+            );
+        }
+        for (name, octets) in seeds("dns_sequence").iter().filter(|(name, _)| name.starts_with("row")) {
+            assert!(served(octets) > 0, "{name}: nobody was answered");
+        }
+    }
 }

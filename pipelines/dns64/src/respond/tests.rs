@@ -207,7 +207,7 @@ fn rfc6891_7_an_opt_record_is_answered_by_one() {
 fn rfc2181_9_what_does_not_fit_is_cut_and_said_so() {
     let cookies = cookies();
     // Room: 25 and 4 octets of question, 16 of CNAME, 28 for each address, 17 of NS, 16 of its address.
-    let rows: [(u8, Option<(u16, bool)>, usize, bool); 8] = [
+    let rows = [
         (10, None, 512, false),
         (40, None, 512, true),
         (40, Some((0, false)), 512, true),

@@ -327,7 +327,7 @@ proptest! {
         owners in proptest::collection::vec((name(), any::<u32>(), any::<[u8; 16]>()), 0..6),
     ) {
         let mut m = Message::response(7, OpCode::Query);
-        m.add_query(TheirQuery::query(q.clone(), RecordType::AAAA));
+        m.add_query(TheirQuery::query(q, RecordType::AAAA));
         for (n, (owner, ttl, data)) in owners.iter().enumerate() {
             let r = TheirRecord::from_rdata(owner.clone(), *ttl, RData::AAAA(rdata::AAAA((*data).into())));
             match n % 3 {
