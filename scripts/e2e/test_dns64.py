@@ -200,12 +200,12 @@ def ttl(*args):
 
 
 def test_rfc6147_5_1_7_ttl_is_the_smaller_of_a_and_soa():
-    # Names that nobody asked for before, so that nothing of theirs has aged in upstream's cache.
+    """(Upstream's SOA records age in its cache, so that there are no lower bounds here.)"""
     name = f"t{time.monotonic_ns()}"
     # The zone's SOA says 120, and the A record 86400.
-    assert 110 <= ttl(f"{name}.longttl.example", "AAAA") <= 120
+    assert ttl(f"{name}.longttl.example", "AAAA") <= 120
     # The zone's SOA says 20, and the A record 3600.
-    assert 15 <= ttl(f"{name}.short.example", "AAAA") <= 20
+    assert ttl(f"{name}.short.example", "AAAA") <= 20
     # The zone's SOA says 120, and the A record 5.
     assert ttl("shortttl.example", "AAAA") <= 5
     assert ttl("zerottl.example", "AAAA") == 0

@@ -193,6 +193,12 @@ def test_rfc9520_a_failure_is_remembered(upstream):
     assert len(r.asked) == count <= 6
 
 
+def test_rfc6147_5_1_7_ttl_is_the_smaller_of_a_and_soa(upstream):
+    upstream(Zone(f"long.example. 86400 IN A {n.V4ONLY}", f"short.example. 30 IN A {n.V4ONLY}"))
+    assert 115 <= dig("long.example", "AAAA").ttl("AAAA") <= 120
+    assert 25 <= dig("short.example", "AAAA").ttl("AAAA") <= 30
+
+
 def test_rfc6147_5_1_7_without_soa_a_synthesised_answer_lives_for_600_seconds_at_most(upstream):
     upstream(Zone(f"v4.example. 86400 IN A {n.V4ONLY}", soa=None))
     assert 595 <= dig("v4.example", "AAAA").ttl("AAAA") <= 600
