@@ -751,6 +751,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
 
     /// Local packets go one at a time, and to the worker that owns their state.
     fn run_local(&mut self, burst: &mut Burst<Q::Frame>, again: &mut ByClass<Q::Frame>) {
+        self.foresee(burst);
         for mut packet in burst.drain(..) {
             let service = first_hop::service(&packet);
             let owner = match service {

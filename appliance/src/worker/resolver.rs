@@ -2,7 +2,8 @@
 
 use super::{Pass, Shared};
 use crate::plan::Plan;
-use causeway_core::{Ctx, DropReason, FrameSource, Packet, Queues, Verdict};
+use arrayvec::ArrayVec;
+use causeway_core::{BURST, Burst, Ctx, DropReason, FrameSource, Packet, Queues, Verdict};
 use causeway_dns64::{Outcome, Rings, Stage};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -31,6 +32,22 @@ pub(super) fn adopt<F>(stage: &mut Option<Box<Stage>>, plan: &Plan, shared: &Sha
 }
 
 impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
+    /// Brings close what a burst of questions will ask for, so that their cache misses overlap.
+    #[inline]
+    pub(super) fn foresee(&self, burst: &Burst<Q::Frame>) {
+        let Some(stage) = self.stages.resolver.as_ref().filter(|_| burst.len() > 1) else { return };
+        let mut foreseen = ArrayVec::<u64, BURST>::new();
+        for packet in burst {
+            if let Some(hash) = stage.foresee(packet) {
+                stage.prefetch(hash, false);
+                foreseen.push(hash);
+            }
+        }
+        for hash in foreseen {
+            stage.prefetch(hash, true);
+        }
+    }
+
     /// Handles a packet to an address of ours that is no other service's; nothing if it is not DNS.
     #[inline]
     pub(super) fn resolver(&mut self, packet: &mut Packet<Q::Frame>) -> Option<Outcome> {

@@ -14,7 +14,7 @@ use crate::cookie::Cookies;
 use crate::engine::{Back, Engine, Ready, Turn, Waiter, What, Work, client_key};
 use crate::explain::{Explained, Lookup};
 use crate::policy::{Asked, Decision, Policy};
-use crate::question::{Question, Variant, WireName, key};
+use crate::question::{Question, TYPE_AAAA, Variant, WireName, key};
 use crate::respond::{self, Reply, Stored, Transport};
 use crate::status::{Sample, UpstreamsStatus};
 use crate::tcp::{self, Conn, Event, Side, Streams};
@@ -25,7 +25,7 @@ use causeway_core::{
     Via,
 };
 use causeway_wire::l4::{DST_PORT, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, SRC_PORT, icmp};
-use causeway_wire::{be16, checksum, dns, ethernet, ipv4, ipv6};
+use causeway_wire::{be16, checksum, dns, ethernet, ipv4, ipv6, l4};
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -286,6 +286,39 @@ impl Stage {
         self.policy = policy;
     }
 
+    /// Where the answer to the question in a packet may be kept, if it is one: for [`Stage::prefetch`]. Quick and rough;
+    /// nothing is checked, and a wrong guess costs nothing but time.
+    #[inline]
+    #[must_use]
+    pub fn foresee<F: Frame>(&self, packet: &Packet<F>) -> Option<u64> {
+        if self.concern(packet) != Some(Concern::Question) {
+            return None;
+        }
+        let message = packet.bytes().get(usize::from(packet.meta.l4) + l4::udp::HEADER..)?;
+        let (head, rest) = message.split_first_chunk::<{ dns::HEADER }>()?;
+        let end = rest.iter().take(dns::NAME_OCTETS).position(|octet| *octet == 0)? + 1;
+        let mut name = [0; dns::NAME_OCTETS];
+        let octets = dns::lower_name(rest.get(..end)?, &mut name);
+        let qtype = be16(rest.get(end..end + 2)?, 0);
+        // An OPT record right behind the question: its flags follow the root's octet, type and size.
+        let dnssec_ok = head[11] != 0 && rest.get(end + 11).is_some_and(|octet| octet & 0x80 != 0);
+        let checking_disabled = u16::from_be_bytes([head[2], head[3]]) & dns::flags::CD != 0;
+        let variant = if qtype == TYPE_AAAA { Variant::Synthesised } else { Variant::Native };
+        let key = key(name.get(..octets)?, qtype, dnssec_ok, checking_disabled, variant);
+        Some(self.cache.hash(&key))
+    }
+
+    /// Brings what is kept there close: first where it is found, then it. All of a burst are to be asked for before any
+    /// is asked for the second time.
+    #[inline]
+    pub fn prefetch(&self, foreseen: u64, answer: bool) {
+        if answer {
+            self.cache.prefetch_answer(foreseen);
+        } else {
+            self.cache.prefetch(foreseen);
+        }
+    }
+
     /// Handles a packet to an address of ours; nothing if it is none of DNS.
     pub fn receive<S: FrameSource>(
         &mut self,
@@ -409,7 +442,7 @@ impl Stage {
         let most = interface.mtu.saturating_sub(u16::try_from(headers).unwrap_or(0));
         let link = interface.link();
         // Extension headers go.
-        let before = usize::from(packet.meta.l4) + causeway_wire::l4::udp::HEADER;
+        let before = usize::from(packet.meta.l4) + l4::udp::HEADER;
         let frame = &mut packet.frame;
         if before > headers {
             frame.pull_front(before - headers).map_err(|_| DropReason::LocalMalformed)?;

@@ -3,7 +3,6 @@
 use super::*;
 use crate::config::{CacheSettings, Limits, Stale, Synthesis, Upstream, View};
 use crate::policy::NameSet;
-use crate::question::TYPE_AAAA;
 use crate::status::UpstreamStatus;
 use causeway_core::{Duration, HeapFrame};
 use causeway_testkit::{Rig, check_packet, ip4, ip6, poke};
@@ -570,4 +569,34 @@ fn an_answer_that_is_asked_for_often_is_asked_for_again_before_it_expires() {
     lab.rig.advance(Duration::from_secs(10));
     let answer = lab.ask(VM1, &q).unwrap().expect("a hit, though the first answer has expired");
     assert_eq!(u64::from(answer.answers[0].ttl), ttl - 10);
+}
+
+#[test]
+fn what_is_foreseen_of_a_question_is_where_its_answer_is() {
+    let mut lab = Lab::new(config());
+    resolve_v4only(&mut lab, "v4only.example.");
+    let mut scratch = Scratch::new();
+    let mut foreseen = |q: &[u8], dnssec_ok, checking_disabled| {
+        let packet = lab.rig.packet("tenant0", &ip6(VM1, SERVICE).udp(4000, 53, q));
+        let hash = lab.stage.foresee(&packet).expect("a question");
+        lab.stage.prefetch(hash, false);
+        lab.stage.prefetch(hash, true);
+        let name = b"\x06v4only\x07example\x00";
+        let key = key(name, TYPE_AAAA, dnssec_ok, checking_disabled, Variant::Synthesised);
+        assert_eq!(hash, lab.stage.cache.hash(&key));
+        matches!(lab.stage.cache.get(hash, &key, lab.rig.now.as_secs(), &mut scratch), Found::Fresh(_))
+    };
+    let plain = query("V4only.example.", RecordType::AAAA);
+    assert!(foreseen(&plain, false, false));
+    let mut message = Message::from_vec(&plain).unwrap();
+    message.metadata.checking_disabled = true;
+    message.edns.as_mut().unwrap().set_dnssec_ok(true);
+    assert!(!foreseen(&message.to_vec().unwrap(), true, true));
+    // Anything may be there: nothing is believed.
+    for cut in 0..plain.len() {
+        let packet = lab.rig.packet("tenant0", &ip6(VM1, SERVICE).udp(4000, 53, &plain[..cut]));
+        if let Some(hash) = lab.stage.foresee(&packet) {
+            lab.stage.prefetch(hash, true);
+        }
+    }
 }
