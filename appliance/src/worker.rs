@@ -370,15 +370,19 @@ struct Waiting<F> {
     again: ByClass<F>,
 }
 
-const CLASSES: usize = 4;
-const BY_SLOT: [Class; CLASSES] = [Class::Nat64In, Class::Nat64Out, Class::Forward6, Class::Local];
+const CLASSES: usize = 6;
+/// What is classified again goes to a class behind its own where it can.
+const BY_SLOT: [Class; CLASSES] =
+    [Class::SpliceIn, Class::SpliceOut, Class::Nat64In, Class::Nat64Out, Class::Forward6, Class::Local];
 
 const fn slot(class: Class) -> usize {
     match class {
-        Class::Nat64In => 0,
-        Class::Nat64Out => 1,
-        Class::Forward6 => 2,
-        Class::Local => 3,
+        Class::SpliceIn => 0,
+        Class::SpliceOut => 1,
+        Class::Nat64In => 2,
+        Class::Nat64Out => 3,
+        Class::Forward6 => 4,
+        Class::Local => 5,
     }
 }
 
@@ -721,6 +725,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 Some(s) => s.v4_to_v6(&mut ctx!(self), self.guard, burst, verdicts),
                 None => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
             },
+            // Nothing is spliced yet: no address is of these classes.
+            Class::SpliceIn | Class::SpliceOut => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
             Class::Forward6 => self.stages.forward.process(&mut ctx!(self), self.guard, burst, verdicts),
             Class::Local => {
                 self.run_local(burst, again);
@@ -736,7 +742,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                         packet.meta.egress = egress;
                         self.deliver(packet, resolution);
                     }
-                    (verdict, _) => self.settle(packet, verdict, again, &mut None),
+                    (verdict, _) => self.settle(class, packet, verdict, again, &mut None),
                 }
             }
             return;
@@ -745,7 +751,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         // behind it.
         let mut hop = None;
         for (packet, verdict) in burst.drain(..).zip(verdicts) {
-            self.settle(packet, *verdict, again, &mut hop);
+            self.settle(class, packet, *verdict, again, &mut hop);
         }
     }
 
@@ -773,7 +779,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 }
                 None => self.stages.neighbors.local(&mut ctx!(self), &mut self.stages.errors, &mut packet),
             };
-            self.settle(packet, verdict, again, &mut None);
+            self.settle(Class::Local, packet, verdict, again, &mut None);
         }
     }
 
@@ -781,6 +787,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     #[inline(always)]
     fn settle(
         &mut self,
+        class: Class,
         mut packet: Packet<Q::Frame>,
         verdict: Verdict,
         again: &mut ByClass<Q::Frame>,
@@ -806,6 +813,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 Some(stage) => stage.hold(&mut ctx!(self), self.guard, packet),
                 None => self.counters.drop(DropReason::Nat64Fragment),
             },
+            Verdict::Owner(worker) => self.hand_off(worker, Handoff::Process(class, packet)),
             Verdict::Consume => {}
             Verdict::Drop(reason) => self.counters.drop(reason),
         }
@@ -907,7 +915,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 Verdict::Forward { egress } => packet.meta.egress = egress,
                 Verdict::Drop(reason) => return self.counters.drop(reason),
                 // An error of ours goes out or nowhere.
-                Verdict::Consume | Verdict::Held | Verdict::Again(_) => return,
+                Verdict::Consume | Verdict::Held | Verdict::Again(_) | Verdict::Owner(_) => return,
             }
         }
         self.transmit(packet);

@@ -18,6 +18,10 @@ pub enum Class {
     Nat64In,
     /// IPv4 towards the NAT64 pool.
     Nat64Out,
+    /// IPv4 towards an address at which connections are spliced.
+    SpliceOut,
+    /// IPv6 towards an address that spliced connections come from, as their servers see them.
+    SpliceIn,
     /// Other IPv6 that is not for us.
     Forward6,
     /// For the gateway itself: ARP, neighbour discovery, echo, and later DNS, DHCPv6 and so on.

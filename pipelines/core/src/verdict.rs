@@ -18,6 +18,8 @@ pub enum Verdict {
     /// The stage wants to keep it: the worker hands the packet to that stage's `hold`, which takes it
     /// (the stage said so only because it has room).
     Held,
+    /// Its state is another worker's, of this number: to be handed over, as the class that it has.
+    Owner(u16),
     /// The stage is done with it (it was answered, or was for the gateway itself).
     Consume,
     /// Dropped, for exactly one reason.

@@ -473,7 +473,7 @@ fn translated(b: &[u8]) -> usize {
                     assert_eq!((n, again), (0, Class::Nat64Out));
                     continue;
                 }
-                Verdict::Drop(_) | Verdict::Consume => {}
+                Verdict::Drop(_) | Verdict::Consume | Verdict::Owner(_) => {}
             }
             break;
         }

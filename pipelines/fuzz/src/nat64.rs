@@ -103,7 +103,7 @@ impl Gateway {
                 self.nat.hold(&mut ctx, &guard, packet);
                 None
             }
-            Verdict::Drop(_) | Verdict::Consume => None,
+            Verdict::Drop(_) | Verdict::Consume | Verdict::Owner(_) => None,
             other => panic!("{other:?}"),
         }
     }
