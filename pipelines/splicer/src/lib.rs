@@ -11,6 +11,7 @@
 pub mod config;
 pub mod hello;
 pub mod site;
+pub mod splice;
 pub mod state;
 
 pub use config::Config;
