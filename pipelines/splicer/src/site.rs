@@ -8,6 +8,7 @@
 
 pub mod balance;
 pub mod check;
+pub mod health;
 pub mod name;
 pub mod route;
 pub mod server;
@@ -16,6 +17,7 @@ pub mod table;
 pub use balance::Order;
 pub use check::SiteError;
 
+pub use health::{Action, Checker};
 pub use route::{Reason, Route, Target, route};
 pub use server::{Server, Servers};
 pub use table::{Entry, SiteTable};
