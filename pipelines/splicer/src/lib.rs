@@ -13,6 +13,7 @@ pub mod config;
 pub mod hello;
 pub mod identity;
 pub mod site;
+pub mod splice;
 pub mod state;
 
 pub use config::Config;
