@@ -351,6 +351,10 @@ listed! {
         TxFull = "tx-full",
         /// The worker was stopping and gave back what it still held.
         Shutdown = "shutdown",
+
+        // splicer: config
+        /// Towards an address under a client prefix of the splicer, and neither TCP nor an ICMPv6 error in one piece.
+        SpliceNotTcp = "splice-not-tcp",
     }
 }
 
@@ -591,6 +595,36 @@ listed! {
         EventsLost = "events-lost",
         /// Flow slots that could not be reused yet because a worker is behind.
         ReclaimStarved = "reclaim-starved",
+
+        // splicer: sites
+        /// Connections that named no site (TLS without SNI, HTTP without a name) and were refused for it.
+        SpliceNoName = "splice-no-name",
+        /// Connections that named a site that is not known, and were refused for it.
+        SpliceUnknownName = "splice-unknown-name",
+        /// Connections with an encrypted ClientHello whose outer name is not known, refused for it.
+        SpliceUnknownOuterName = "splice-unknown-outer-name",
+        /// Connections that named no site, or one that is not known, and came to their listener's default site.
+        SpliceDefaultSite = "splice-default-site",
+        /// HTTP requests that were redirected to `https:`.
+        SpliceRedirected = "splice-redirected",
+        /// Connections refused because all servers of their site are down, drain, or have no weight.
+        SpliceNoServer = "splice-no-server",
+        /// Connections refused because their site wants clients' addresses in a prefix that is not configured (any more).
+        SpliceNoClientPrefix = "splice-no-client-prefix",
+        /// Connections whose first octets are of no protocol that their listener takes.
+        SpliceBadProtocol = "splice-bad-protocol",
+        /// TLS connections whose ClientHello cannot be read.
+        SpliceBadHello = "splice-bad-hello",
+        /// TLS connections whose ClientHello is longer than is read.
+        SpliceHelloTooLong = "splice-hello-too-long",
+        /// TLS connections whose server name is no name.
+        SpliceBadServerName = "splice-bad-server-name",
+        /// HTTP connections whose first request cannot be read, or could be read in two ways.
+        SpliceBadRequest = "splice-bad-request",
+        /// HTTP connections whose first request has a longer head than is read.
+        SpliceRequestTooLong = "splice-request-too-long",
+        /// HTTP connections whose first request has no host where it needs one, several, or one that is no name.
+        SpliceBadHost = "splice-bad-host",
     }
 }
 
