@@ -382,6 +382,21 @@ listed! {
         SpliceNotHeld = "splice-not-held",
         /// Splicer: a connection while the gateway stops.
         SpliceStopping = "splice-stopping",
+        // splicer: splice
+        /// Splicer: a segment of a spliced connection whose TCP header or options contradict its length (RFC 9293 3.1).
+        SpliceBadSegment = "splice-bad-segment",
+        /// Splicer: a segment of a spliced connection does not fit the link that it is to leave by.
+        SpliceTooBig = "splice-too-big",
+        /// Splicer: the address that a connection's server is reached from is no longer configured.
+        SpliceSourceGone = "splice-source-gone",
+        /// Splicer: a source route that has not run out (RFC 7126 4.3, 4.4).
+        SpliceSourceRoute = "splice-source-route",
+        /// Splicer: an ICMP error that cannot be read, or has a wrong checksum.
+        SpliceIcmpBad = "splice-icmp-bad",
+        /// Splicer: an ICMP error of a kind that says nothing to the other end.
+        SpliceIcmpType = "splice-icmp-type",
+        /// Splicer: an ICMP error about a segment that its connection cannot have sent lately (RFC 5927 4.1).
+        SpliceIcmpForged = "splice-icmp-forged",
     }
 }
 
@@ -694,6 +709,27 @@ listed! {
         SpliceResetsLimited = "splice-resets-limited",
         /// Connections ended because the gateway stopped before they were spliced.
         SpliceStopped = "splice-stopped",
+        // splicer: splice
+        /// Spliced segments from clients to servers.
+        SpliceToServers = "splice-to-servers",
+        /// Spliced segments from servers to clients.
+        SpliceToClients = "splice-to-clients",
+        /// Connections that were spliced.
+        SpliceEngaged = "splice-engaged",
+        /// Spliced connections that ended: both ends closed, or one reset it.
+        SpliceEndedClosed = "splice-ended-closed",
+        /// Spliced connections that ended because nothing came for too long.
+        SpliceEndedIdle = "splice-ended-idle",
+        /// Spliced connections that ended because the address of their listener, or the one that their server is reached
+        /// from, is no longer configured.
+        SpliceEndedConfig = "splice-ended-config",
+        /// Spliced connections that ended because their client opened a new one with the same port.
+        SpliceEndedReused = "splice-ended-reused",
+        /// Resets of spliced connections that are too far from what was sent to believe them (RFC 5961 3). They are
+        /// passed on: the ends judge.
+        SpliceResetsDoubted = "splice-resets-doubted",
+        /// ICMP errors passed on to ends of spliced connections.
+        SpliceIcmpPassed = "splice-icmp-passed",
     }
 }
 

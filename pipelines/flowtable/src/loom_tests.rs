@@ -485,7 +485,7 @@ fn loom_two_sessions_want_one_inside_key_and_one_gets_it() {
 
 #[test]
 fn loom_a_key_is_added_beside_the_end_of_its_session() {
-    model(3, || {
+    model(2, || {
         let t = splice_table();
         let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
         accept(&a.enter(), 1);

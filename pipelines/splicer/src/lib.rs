@@ -14,6 +14,7 @@ pub mod hello;
 pub mod identity;
 pub mod peek;
 pub mod site;
+pub mod splice;
 pub mod state;
 
 pub use config::Config;
