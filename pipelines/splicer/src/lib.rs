@@ -12,9 +12,11 @@ pub mod answer;
 pub mod config;
 pub mod hello;
 pub mod identity;
+pub mod peek;
 pub mod site;
 pub mod splice;
 pub mod state;
 
 pub use config::Config;
+pub use peek::Peek;
 pub use state::State;
