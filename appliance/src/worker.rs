@@ -64,6 +64,8 @@ const SWEEP_PERIOD_US: u64 = 4_000_000;
 pub const SWEEP_AT_MOST: u32 = 32;
 /// Fewer than these are put off.
 const SWEEP_AT_LEAST: u64 = 16;
+/// Longer than any connection of the gateway's own takes that has an entry in the flow table.
+const LOCAL_TICKS: u32 = (120_000_000 / causeway_flowtable::TICK_MICROS) as u32;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;
 
@@ -321,9 +323,10 @@ impl Sweeper for Judge<'_> {
         match session.kind() {
             Kind::Native6 => self.forward.judge(session, ctl, now),
             Kind::Spliced => self.splicer.as_mut().map_or(Fate::End, |s| s.judge(session, ctl, now)),
-            Kind::Nat64 | Kind::Local => {
-                self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now))
-            }
+            Kind::Nat64 => self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now)),
+            // A health check's: its owner ends it, if it has not gone.
+            Kind::Local if now.since(ctl.last_seen()) > LOCAL_TICKS => Fate::End,
+            Kind::Local => Fate::Keep,
         }
     }
 

@@ -472,7 +472,8 @@ fn row(known: &Known, prefixes: &[Option<Prefix6>], now: Instant) -> SiteRow {
     let site = &known.entry.site;
     let mut servers = Vec::new();
     let rules = site.alpn.iter().map(|(protocol, _)| Some(String::from_utf8_lossy(protocol).into_owned()));
-    for (protocol, rule) in std::iter::once(None).chain(rules).zip(std::iter::once(None).chain((0..).map(Some)))
+    for (protocol, rule) in
+        std::iter::once(None).chain(rules).zip(std::iter::once(None).chain((0..).map(Some)))
     {
         let (backends, states) = known.entry.set(rule);
         let all = backends.iter().zip(states);

@@ -17,7 +17,9 @@ pub(super) fn stage<F: Frame>(plan: &Plan, shared: &Shared<F>, worker: u16) -> O
         *octets = (u64::from_ne_bytes(*octets) ^ random.hash_one((worker, n))).to_ne_bytes();
     }
     let (config, sites) = (Arc::clone(&splicer.config), Arc::clone(&with.sites));
-    Some(Box::new(Stage::new(config, sites, plan.icmp_errors(), worker, seed, with.cookies)))
+    // One worker checks the servers of all.
+    let fresh = (worker == 0).then(|| Arc::clone(&with.fresh));
+    Some(Box::new(Stage::new(config, sites, plan.icmp_errors(), worker, seed, with.cookies, fresh)))
 }
 
 /// Takes over another plan's settings.
