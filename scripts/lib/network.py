@@ -55,7 +55,7 @@ POOL4 = "203.0.113.0/28"
 
 # The splicer: the address that all sites and port maps are reached at, and where clients' addresses are embedded.
 PROXY = "203.0.113.80"
-CLIENT_PREFIX = "2001:db8:64:c11e::"
+CLIENT_PREFIX = "2001:db8:64:c1::"
 # The ports at which ssh of vm1 and of vm2 is reached.
 SSH_MAPS = (2201, 2202)
 
