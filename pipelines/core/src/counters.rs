@@ -351,6 +351,10 @@ listed! {
         TxFull = "tx-full",
         /// The worker was stopping and gave back what it still held.
         Shutdown = "shutdown",
+
+        // splicer: config
+        /// Towards an address under a client prefix of the splicer, and neither TCP nor an ICMPv6 error in one piece.
+        SpliceNotTcp = "splice-not-tcp",
     }
 }
 

@@ -8,8 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod config;
 pub mod hello;
+pub mod identity;
 pub mod site;
 pub mod state;
 
