@@ -14,10 +14,10 @@ For each connection in each direction, in the order of the capture (of a link en
 | tsval | never runs back for new octets (RFC 7323 4.1) |
 | options | timestamps on all segments if both SYNs had them, and on none otherwise; the same for SACK (RFC 7323 3.2) |
 | syn | a SYN that is repeated says the same |
-
-Checksums are tshark's business (see `tools.Capture.check`).
+| checksum | of TCP, and of the IPv4 header |
 """
 
+import array
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +49,26 @@ class Segment:
     flags: int
     window: int
     payload: bytes
+    sums: tuple = ()
     mss: int | None = None
     scale: int | None = None
     sack_permitted: bool = False
     sack: list = field(default_factory=list)
     timestamps: tuple | None = None
+
+
+def ones(octets):
+    """The ones' complement sum of octets, in the machine's own order (RFC 1071 1 (2)(B)): all ones if it is right."""
+    words = array.array("H", octets + b"\0" if len(octets) & 1 else octets)
+    total = sum(words)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def pseudo(source, target, size):
+    """The pseudo header of either version, as far as its sum goes."""
+    return source + target + struct.pack("!HH", 6, size)
 
 
 def segment(number, frame):
@@ -71,6 +86,8 @@ def segment(number, frame):
     sport, dport, seq, ack, offset, flags, window = struct.unpack_from("!HHIIBBH", frame, at)
     body = at + (offset >> 4) * 4
     out = Segment(number, (source, sport), (target, dport), seq, ack, flags, window, frame[body:end])
+    wrong = ones(pseudo(source, target, end - at) + frame[at:end]) != 0xFFFF
+    out.sums = (wrong, kind == b"\x08\x00" and ones(frame[14:at]) != 0xFFFF)
     options, i = frame[at + 20 : body], 0
     while i < len(options) and options[i] != 0:
         if options[i] == 1:
@@ -122,6 +139,8 @@ class Connection:
     def feed(self, s):
         us = self.ways.setdefault(s.source, Way())
         them = self.ways.setdefault(s.target, Way())
+        if any(s.sums):
+            self.complain(s, "checksum", f"TCP {s.sums[0]}, IPv4 header {s.sums[1]}")
         if s.flags & RST:
             us.reset = True
             return
@@ -209,7 +228,7 @@ def check(path, wanted=lambda _segment: True):
     """Looks through a capture. Connections that use the same addresses and ports one after the other count as one each."""
     open_ones, done, count = {}, [], 0
     for number, frame in enumerate(frames(path), 1):
-        s = segment(number, frame) if len(frame) > 54 else None
+        s = segment(number, frame) if len(frame) >= 54 else None
         if s is None or not wanted(s):
             continue
         count += 1
