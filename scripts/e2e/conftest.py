@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end tests: the lab, once per module, and what must hold when it goes down."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -120,9 +121,20 @@ def raw(fresh):
         yield make
 
 
+@pytest.fixture(scope="module")
+def looked_at():
+    """Takes a test's name and a capture that has ended: tshark looks at it while the module's other tests run. What it
+    found fails the end of the module."""
+    jobs = []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield lambda name, c: jobs.append((name, pool.submit(c.check)))
+    found = [f"{name}: {job.exception()!r}" for name, job in jobs if job.exception()]
+    assert not found, "\n".join(found)
+
+
 @pytest.fixture
-def capture(tmp_path):
-    """Captures in a namespace; at the end tshark looks for malformed packets and bad checksums."""
+def capture(looked_at, request, tmp_path):
+    """Captures in a namespace; after the test tshark looks for malformed packets and bad checksums."""
     started = []
 
     def start(ns, dev, expression=""):
@@ -133,8 +145,7 @@ def capture(tmp_path):
     yield start
     for c in started:
         c.stop()
-    for c in started:
-        c.check()
+        looked_at(request.node.name, c)
 
 
 @pytest.fixture
