@@ -366,6 +366,7 @@ fn spec(config: &Config, profile: &HwProfile) -> Result<(Spec, profile::Capacity
     if let Some(mappings) = config.capacity.mappings {
         capacity.mappings = mappings.get();
     }
+    capacity.spliced = config.resolved.spliced;
     let spec = Spec {
         app_group: config.gateway.name.as_str().to_owned(),
         main_core,

@@ -351,6 +351,25 @@ listed! {
         TxFull = "tx-full",
         /// The worker was stopping and gave back what it still held.
         Shutdown = "shutdown",
+
+        // splicer: config
+        /// Towards an address under a client prefix of the splicer, and neither TCP nor an ICMPv6 error in one piece.
+        SpliceNotTcp = "splice-not-tcp",
+        // splicer: splice
+        /// Splicer: a segment of a spliced connection whose TCP header or options contradict its length (RFC 9293 3.1).
+        SpliceBadSegment = "splice-bad-segment",
+        /// Splicer: a segment of a spliced connection does not fit the link that it is to leave by.
+        SpliceTooBig = "splice-too-big",
+        /// Splicer: the address that a connection's server is reached from is no longer configured.
+        SpliceSourceGone = "splice-source-gone",
+        /// Splicer: a source route that has not run out (RFC 7126 4.3, 4.4).
+        SpliceSourceRoute = "splice-source-route",
+        /// Splicer: an ICMP error that cannot be read, or has a wrong checksum.
+        SpliceIcmpBad = "splice-icmp-bad",
+        /// Splicer: an ICMP error of a kind that says nothing to the other end.
+        SpliceIcmpType = "splice-icmp-type",
+        /// Splicer: an ICMP error about a segment that its connection cannot have sent lately (RFC 5927 4.1).
+        SpliceIcmpForged = "splice-icmp-forged",
     }
 }
 
@@ -591,6 +610,57 @@ listed! {
         EventsLost = "events-lost",
         /// Flow slots that could not be reused yet because a worker is behind.
         ReclaimStarved = "reclaim-starved",
+
+        // splicer: sites
+        /// Connections that named no site (TLS without SNI, HTTP without a name) and were refused for it.
+        SpliceNoName = "splice-no-name",
+        /// Connections that named a site that is not known, and were refused for it.
+        SpliceUnknownName = "splice-unknown-name",
+        /// Connections with an encrypted ClientHello whose outer name is not known, refused for it.
+        SpliceUnknownOuterName = "splice-unknown-outer-name",
+        /// Connections that named no site, or one that is not known, and came to their listener's default site.
+        SpliceDefaultSite = "splice-default-site",
+        /// HTTP requests that were redirected to `https:`.
+        SpliceRedirected = "splice-redirected",
+        /// Connections refused because all servers of their site are down, drain, or have no weight.
+        SpliceNoServer = "splice-no-server",
+        /// Connections refused because their site wants clients' addresses in a prefix that is not configured (any more).
+        SpliceNoClientPrefix = "splice-no-client-prefix",
+        /// Connections whose first octets are of no protocol that their listener takes.
+        SpliceBadProtocol = "splice-bad-protocol",
+        /// TLS connections whose ClientHello cannot be read.
+        SpliceBadHello = "splice-bad-hello",
+        /// TLS connections whose ClientHello is longer than is read.
+        SpliceHelloTooLong = "splice-hello-too-long",
+        /// TLS connections whose server name is no name.
+        SpliceBadServerName = "splice-bad-server-name",
+        /// HTTP connections whose first request cannot be read, or could be read in two ways.
+        SpliceBadRequest = "splice-bad-request",
+        /// HTTP connections whose first request has a longer head than is read.
+        SpliceRequestTooLong = "splice-request-too-long",
+        /// HTTP connections whose first request has no host where it needs one, several, or one that is no name.
+        SpliceBadHost = "splice-bad-host",
+        // splicer: splice
+        /// Spliced segments from clients to servers.
+        SpliceToServers = "splice-to-servers",
+        /// Spliced segments from servers to clients.
+        SpliceToClients = "splice-to-clients",
+        /// Connections that were spliced.
+        SpliceEngaged = "splice-engaged",
+        /// Spliced connections that ended: both ends closed, or one reset it.
+        SpliceEndedClosed = "splice-ended-closed",
+        /// Spliced connections that ended because nothing came for too long.
+        SpliceEndedIdle = "splice-ended-idle",
+        /// Spliced connections that ended because the address of their listener, or the one that their server is reached
+        /// from, is no longer configured.
+        SpliceEndedConfig = "splice-ended-config",
+        /// Spliced connections that ended because their client opened a new one with the same port.
+        SpliceEndedReused = "splice-ended-reused",
+        /// Resets of spliced connections that are too far from what was sent to believe them (RFC 5961 3). They are
+        /// passed on: the ends judge.
+        SpliceResetsDoubted = "splice-resets-doubted",
+        /// ICMP errors passed on to ends of spliced connections.
+        SpliceIcmpPassed = "splice-icmp-passed",
     }
 }
 

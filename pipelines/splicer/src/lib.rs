@@ -8,9 +8,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod config;
 pub mod hello;
+pub mod identity;
 pub mod site;
+pub mod splice;
 pub mod state;
 
 pub use config::Config;
