@@ -16,6 +16,7 @@
 //! plain memory.
 
 use crate::plan::{Plan, View};
+use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use causeway_core::event::Events;
 use causeway_core::icmp_error::IcmpErrors;
@@ -30,15 +31,16 @@ use causeway_flowtable::{
 use causeway_forward::{Forward, SourceGuard};
 use causeway_nat64::{Expiry, Log, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
+use causeway_splicer::site::SiteTable;
 use causeway_wire::MacAddr;
 use causeway_wire::ethernet;
 use causeway_wire::ethernet::EthernetRepr;
 use causeway_wire::ipv6::{self, Ipv6Repr};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Packets that wait in a worker's ring for their owner.
 const HANDOFF_RING: usize = 1024;
@@ -198,6 +200,16 @@ impl DnsShared {
     }
 }
 
+/// What the splicer's workers share.
+#[derive(Debug, Clone)]
+pub struct SplicerShared {
+    /// The sites, as control has published them last. Read for new connections.
+    pub sites: Arc<ArcSwap<SiteTable>>,
+    /// Servers that are to be checked, each once, when they become known: for the checker of worker 0
+    /// (`causeway_splicer::site::Checker`).
+    pub fresh: Arc<SegQueue<Weak<causeway_splicer::site::Server>>>,
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared<F> {
@@ -213,6 +225,8 @@ pub struct Shared<F> {
     pub bindings: Arc<Bindings>,
     /// What the resolver's workers share; nothing without DNS64.
     pub dns: Option<DnsShared>,
+    /// What the splicer's workers share: always there in a gateway, since a reload may add the splicer.
+    pub splicer: Option<SplicerShared>,
     /// Another gateway has all leases and is ready to take over.
     pub peer_ready: AtomicBool,
     /// Worker 0 has seen to it that the gateway may end.
@@ -238,6 +252,7 @@ impl<F> Shared<F> {
             vrrp: Arc::new(causeway_vrrp::Shared::new()),
             bindings,
             dns: None,
+            splicer: None,
             peer_ready: AtomicBool::new(false),
             left: AtomicBool::new(false),
             slots_per_worker,

@@ -262,12 +262,10 @@ impl Sites {
                 }
             };
             adopted += 1;
-            let mut known = self.master.entry(name).or_insert_with_key(|name| Known {
-                file: None,
-                api: None,
-                // Nothing that is published: what counts is made of it afterwards.
-                entry: Arc::new(Entry::new(nobody(name), &mut Servers::new())),
-            });
+            // Nothing that is published: what counts is made of it afterwards.
+            let nobody = Arc::new(Entry::new(nobody(&name), &mut Servers::new()));
+            let entry = self.master.entry(name);
+            let mut known = entry.or_insert_with(|| Known { file: None, api: None, entry: nobody });
             if known.file.is_some() {
                 warn!(
                     "site `{}` of the API is in the configuration too, which counts",

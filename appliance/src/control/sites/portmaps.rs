@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 /// Port maps of one server, at most.
-pub const PER_SERVER: usize = 256;
+const PER_SERVER: usize = 256;
 
 /// Why a port map is not added or removed.
 #[derive(Debug, thiserror::Error)]
