@@ -208,6 +208,10 @@ pub struct SplicerShared {
     /// Servers that are to be checked, each once, when they become known: for the checker of worker 0
     /// (`causeway_splicer::site::Checker`).
     pub fresh: Arc<SegQueue<Weak<causeway_splicer::site::Server>>>,
+    /// What sequence numbers, ports and cookies are made with. Nobody outside knows it.
+    pub secret: [u8; 32],
+    /// What SYN cookies are made with, at every worker: a client's acknowledgement may come to another than its SYN.
+    pub cookies: [u8; 16],
 }
 
 /// What all workers share.
