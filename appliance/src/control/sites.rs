@@ -262,12 +262,10 @@ impl Sites {
                 }
             };
             adopted += 1;
-            let mut known = self.master.entry(name).or_insert_with_key(|name| Known {
-                file: None,
-                api: None,
-                // Nothing that is published: what counts is made of it afterwards.
-                entry: Arc::new(Entry::new(nobody(name), &mut Servers::new())),
-            });
+            // Nothing that is published: what counts is made of it afterwards.
+            let nobody = Arc::new(Entry::new(nobody(&name), &mut Servers::new()));
+            let entry = self.master.entry(name);
+            let mut known = entry.or_insert_with(|| Known { file: None, api: None, entry: nobody });
             if known.file.is_some() {
                 warn!(
                     "site `{}` of the API is in the configuration too, which counts",
@@ -472,7 +470,8 @@ fn row(known: &Known, prefixes: &[Option<Prefix6>], now: Instant) -> SiteRow {
     let site = &known.entry.site;
     let mut servers = Vec::new();
     let rules = site.alpn.iter().map(|(protocol, _)| Some(String::from_utf8_lossy(protocol).into_owned()));
-    for (protocol, rule) in std::iter::once(None).chain(rules).zip(std::iter::once(None).chain((0..).map(Some)))
+    for (protocol, rule) in
+        std::iter::once(None).chain(rules).zip(std::iter::once(None).chain((0..).map(Some)))
     {
         let (backends, states) = known.entry.set(rule);
         let all = backends.iter().zip(states);

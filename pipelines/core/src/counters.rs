@@ -352,6 +352,11 @@ listed! {
         /// The worker was stopping and gave back what it still held.
         Shutdown = "shutdown",
 
+        // splicer: stage
+        /// An ICMP error about a segment to a client whose connection is still terminated here (RFC 5927 5).
+        SplicePeekIcmp = "splice-peek-icmp",
+        /// A segment of a server for a health check that is over.
+        SpliceCheckOver = "splice-check-over",
         // splicer: config
         /// Towards an address under a client prefix of the splicer, and neither TCP nor an ICMPv6 error in one piece.
         SpliceNotTcp = "splice-not-tcp",
@@ -638,6 +643,13 @@ listed! {
         /// Flow slots that could not be reused yet because a worker is behind.
         ReclaimStarved = "reclaim-starved",
 
+        // splicer: checks
+        /// Health checks of the splicer's servers that were begun.
+        SpliceChecks = "splice-checks",
+        /// How often a server was found to be up that was not before.
+        SpliceServersUp = "splice-servers-up",
+        /// How often a server was found to be down that was up before.
+        SpliceServersDown = "splice-servers-down",
         // splicer: sites
         /// Connections that named no site (TLS without SNI, HTTP without a name) and were refused for it.
         SpliceNoName = "splice-no-name",
