@@ -23,11 +23,12 @@ use crate::hello::{Sniffed, Sniffer};
 use crate::identity;
 use crate::site::route::Words;
 use crate::site::{Identity, Reason, Route, SiteTable, route};
+use crate::splice;
 use crate::state::State;
 use arc_swap::ArcSwap;
 use causeway_core::{
-    Class, Counter, Ctx, DropReason, Duration, Egress, Frame, FrameSource, IfId, Instant, Packet, TokenBucket,
-    Verdict, Via,
+    Class, Counter, Ctx, DropReason, Duration, Egress, Frame, FrameSource, Instant, Packet, TokenBucket,
+    Verdict,
 };
 use causeway_flowtable::{
     Created, Ctl, Fate, Guard, InsideKey, Kind, Lookup, Mapping, NewKey, NewSession, OWN_ADDRESS, OutsideKey,
@@ -36,9 +37,9 @@ use causeway_flowtable::{
 use causeway_tcp::options::Options;
 use causeway_tcp::segment::{self, Bad};
 use causeway_tcp::{Ends, Head, Segment, Stack, keyed_hash};
+use causeway_wire::ethernet;
 use causeway_wire::l4::PROTO_TCP;
 use causeway_wire::l4::tcp::{ACK, FIN, RST, SYN};
-use causeway_wire::{checksum, ethernet};
 use connection::{Connection, HELD, Overdue, Phase, Queue};
 use cookie::{Agreed, Cookies, Pair};
 use side::{Judged, Side, Sockets};
@@ -105,7 +106,10 @@ pub struct Peek {
 
 impl std::fmt::Debug for Peek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peek").field("count", &self.count).field("octets", &self.octets).finish_non_exhaustive()
+        f.debug_struct("Peek")
+            .field("count", &self.count)
+            .field("octets", &self.octets)
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,7 +253,7 @@ impl Peek {
                 ctx.counters.add(Counter::SpliceCookies, 1);
                 answer_in_place(ctx, packet, &seen, head, &options)
             }
-            Err(Stray::Reset(why)) => self.reset_in_place(ctx, packet, &seen, why),
+            Err(Stray::Reset(why)) => self.reset(ctx, &seen, why),
         }
     }
 
@@ -356,6 +360,7 @@ impl Peek {
             to_client: Queue::default(),
             held: self.buffer(),
             held_fin: false,
+            server_sack: false,
             target: None,
             order: None,
             tries: 0,
@@ -473,10 +478,13 @@ impl Peek {
                 Err(Bad::Checksum) => return Verdict::Drop(DropReason::SplicePeekChecksum),
                 Err(Bad::Fragment) => return Verdict::Drop(DropReason::LocalFragment),
             };
-            let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (segment.ends.local, segment.ends.remote) else {
+            let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (segment.ends.local, segment.ends.remote)
+            else {
                 return Verdict::Drop(DropReason::SplicePeekBad);
             };
-            let Some((prefix, dst4)) = self.source_of(*local.ip()) else { return Verdict::Again(Class::Local) };
+            let Some((prefix, dst4)) = splice::number_of(&self.config, *local.ip()) else {
+                return Verdict::Again(Class::Local);
+            };
             let key = InsideKey {
                 src6: remote.ip().to_bits(),
                 dst4,
@@ -512,18 +520,7 @@ impl Peek {
         if seen.head.has(RST) {
             return Verdict::Drop(DropReason::SpliceNoConnection);
         }
-        self.reset_in_place(ctx, packet, &seen, DropReason::SpliceNoConnection)
-    }
-
-    /// The number of a source of connections to servers, and the IPv4 address in it.
-    fn source_of(&self, address: Ipv6Addr) -> Option<(u8, u32)> {
-        let own = self.config.sources.iter().position(|s| *s == Some(address));
-        if let Some(n) = own {
-            return Some((OWN_ADDRESS.checked_add(u8::try_from(n).ok()?)?, 0));
-        }
-        let n = self.config.client_prefixes.iter().position(|p| p.is_some_and(|p| p.contains(address)))?;
-        #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
-        Some((CLIENT_PREFIX.checked_add(u8::try_from(n).ok()?)?, address.to_bits() as u32))
+        self.reset(ctx, &seen, DropReason::SpliceNoConnection)
     }
 
     /// A segment of a server's connection. `once_more` is what becomes of it when it was the one that was waited for.
@@ -609,7 +606,8 @@ impl Peek {
             if stays.is_some() {
                 c.client.frozen = None;
             }
-            self.look_after(ctx, guard, slot, options.sack_permitted.then_some(()).map(|()| Trigger::SynAck));
+            c.server_sack = options.sack_permitted;
+            self.look_after(ctx, guard, slot, Some(Trigger::SynAck));
             return Verdict::Consume;
         }
         if let Phase::Relay(last) = &mut c.phase {
@@ -907,7 +905,8 @@ impl Peek {
         };
         let client_port = target.source.map(|_| c.pair.remote_port);
         let key = from.and_then(|(prefix, source)| {
-            let ports = std::iter::successors(Some(random), |r| Some(r.rotate_left(13).wrapping_mul(0x2545_f491)));
+            let ports =
+                std::iter::successors(Some(random), |r| Some(r.rotate_left(13).wrapping_mul(0x2545_f491)));
             let ports = ports.map(|r| 1024 + u16::try_from(r % 64_512).unwrap_or(0));
             let ports = client_port.into_iter().chain(ports).take(PORT_TRIES);
             let Lookup::Hit(session) = guard.lookup(&key_of(c.pair)) else { return None };
@@ -921,7 +920,13 @@ impl Peek {
                     protocol: PROTO_TCP,
                     prefix,
                 };
-                match guard.add_inside(&session, key, line, delta(c.pair, to, source, port)) {
+                let ends = splice::Ends {
+                    client: (Ipv4Addr::from_bits(c.pair.remote4), c.pair.remote_port),
+                    listener: (Ipv4Addr::from_bits(c.pair.out4), c.pair.out_port),
+                    server: (*to.ip(), to.port()),
+                    own: (source, port),
+                };
+                match guard.add_inside(&session, key, line, ends.checksum_delta()) {
                     Ok(()) => return Some((source, port)),
                     Err(e) => line = e.into_line(),
                 }
@@ -962,9 +967,7 @@ impl Peek {
         let Some(c) = at_mut(&mut self.slots, slot) else { return Then::Gone };
         let session = guard.lookup(&key_of(c.pair)).hit();
         let clock = clock(ctx.now).wrapping_add(c.clock_offset);
-        let done = session.is_some_and(|session| {
-            switch::engage(c, &session, clock, Tick::at(ctx.now), trigger == Some(Trigger::SynAck))
-        });
+        let done = session.is_some_and(|session| switch::engage(c, &session, clock, Tick::at(ctx.now)));
         if !done {
             self.end(ctx, guard, slot, true, true);
             return Then::Gone;
@@ -1092,13 +1095,7 @@ impl Peek {
     }
 
     /// Answers a segment of no connection with a reset (RFC 9293 3.10.7.1), if not too many were sent.
-    fn reset_in_place<S: FrameSource>(
-        &mut self,
-        ctx: &mut Ctx<'_, S>,
-        packet: &mut Packet<S::Frame>,
-        seen: &Seen,
-        why: DropReason,
-    ) -> Verdict {
+    fn reset<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, seen: &Seen, why: DropReason) -> Verdict {
         if !self.resets.take(ctx.now) {
             ctx.counters.add(Counter::SpliceResetsLimited, 1);
             return Verdict::Drop(why);
@@ -1108,19 +1105,17 @@ impl Peek {
         } else {
             Head { seq: 0, ack: seen.end, flags: RST | ACK, window: 0 }
         };
-        let verdict = answer_in_place(ctx, packet, seen, head, &Options::default());
-        // The packet is dropped for this reason, although its frame goes on.
-        if matches!(verdict, Verdict::Forward { .. }) {
-            ctx.counters.drop(why);
-        }
-        verdict
+        let mut packet = Vec::new();
+        side::emit(&mut packet, &seen.ends, head, &Options::default(), &[], low16(head.seq));
+        send(ctx, seen.ends.remote.ip(), &packet);
+        Verdict::Drop(why)
     }
 }
 
 /// What led to a look after a connection, where that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trigger {
-    /// The server's SYN-ACK, which agrees to SACK.
+    /// The server's SYN-ACK, which is for us alone.
     SynAck,
     /// A segment of the server's that is to be rewritten.
     Segment,
@@ -1163,7 +1158,8 @@ fn backward(c: &mut Connection) {
         client.close();
     }
     // RFC 9293 3.5.3: whoever is reset has nobody to talk to.
-    if server.state() == smoltcp::socket::tcp::State::Closed && !client.is_over() && !server.is_half_closed() {
+    if server.state() == smoltcp::socket::tcp::State::Closed && !client.is_over() && !server.is_half_closed()
+    {
         client.close();
     }
 }
@@ -1206,16 +1202,6 @@ fn own_source(config: &Config, server: Ipv6Addr) -> Option<(u8, Ipv6Addr)> {
     Some((OWN_ADDRESS.checked_add(best.0)?, best.1))
 }
 
-/// What a checksum gains from the server's connection to the client's.
-fn delta(pair: Pair, server: SocketAddrV6, source: Ipv6Addr, port: u16) -> u16 {
-    let inside = checksum::sum6(*server.ip()) + checksum::sum6(source) + u64::from(server.port()) + u64::from(port);
-    let outside = u64::from(pair.out4)
-        + u64::from(pair.remote4)
-        + u64::from(pair.out_port)
-        + u64::from(pair.remote_port);
-    checksum::delta(inside, outside)
-}
-
 /// What a server is offered: just what the client has agreed to with us.
 fn offer(agreed: &Agreed, told: u16, client_clock: u32) -> Options {
     Options {
@@ -1224,6 +1210,11 @@ fn offer(agreed: &Agreed, told: u16, client_clock: u32) -> Options {
         sack_permitted: agreed.sack,
         timestamps: agreed.timestamps.then_some((client_clock, 0)),
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "any Identification will do")]
+const fn low16(n: u32) -> u16 {
+    n as u16
 }
 
 /// Milliseconds: the unit of our timestamps (RFC 7323 5.4).
@@ -1272,13 +1263,11 @@ fn spliced_syn<S: FrameSource>(
     };
     let seen = Seen::of(&segment);
     let options = segment.options();
-    let Some(head) = switch::again(session, &seen.head, options.timestamps.is_some()) else {
+    let Some(head) = switch::again(session, seen.head) else {
         return Verdict::Drop(DropReason::SpliceChallenged);
     };
-    let options = Options {
-        timestamps: options.timestamps.map(|(value, echo)| (echo, value)),
-        ..Options::default()
-    };
+    let options =
+        Options { timestamps: options.timestamps.map(|(value, echo)| (echo, value)), ..Options::default() };
     answer_in_place(ctx, packet, &seen, head, &options)
 }
 
@@ -1292,7 +1281,7 @@ fn answer_in_place<S: FrameSource>(
 ) -> Verdict {
     let Some(egress) = way(ctx, seen.ends.remote.ip()) else { return Verdict::Drop(DropReason::NoRoute) };
     let mut octets = Vec::with_capacity(128);
-    side::emit(&mut octets, &seen.ends, head, options, &[], head.seq as u16);
+    side::emit(&mut octets, &seen.ends, head, options, &[], low16(head.seq));
     let have = packet.frame.octets();
     if have < octets.len() {
         if packet.frame.push_back(octets.len() - have).is_err() {
@@ -1315,7 +1304,7 @@ fn way<S: FrameSource>(ctx: &Ctx<'_, S>, to: IpAddr) -> Option<Egress> {
 
 fn send_reset(side: &Side, head: Head, mut send: impl FnMut(&[u8])) {
     let mut packet = Vec::new();
-    side::emit(&mut packet, &side.ends, head, &Options::default(), &[], head.seq as u16);
+    side::emit(&mut packet, &side.ends, head, &Options::default(), &[], low16(head.seq));
     send(&packet);
 }
 
@@ -1349,6 +1338,3 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, to: IpAddr, octets: &[u8]) {
     packet.meta.l4 = if four { 20 } else { 40 };
     ctx.send(packet, egress);
 }
-
-#[cfg(test)]
-mod tests;

@@ -104,6 +104,8 @@ pub(super) struct Connection {
     /// What the server has sent ahead of the splice, and whether it has closed behind that.
     pub(super) held: Vec<u8>,
     pub(super) held_fin: bool,
+    /// The server has agreed to selective acknowledgements.
+    pub(super) server_sack: bool,
     pub(super) target: Option<Target>,
     pub(super) order: Option<Order>,
     pub(super) tries: usize,

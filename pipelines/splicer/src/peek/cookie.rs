@@ -43,15 +43,15 @@ impl Pair {
 
 /// What client and gateway have agreed to in SYN and SYN-ACK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Agreed {
+pub(super) struct Agreed {
     /// The largest segment that the client takes, options not counted (RFC 6691).
-    pub mss: u16,
+    pub(super) mss: u16,
     /// The client's window scale, if windows are scaled.
-    pub scale: Option<u8>,
+    pub(super) scale: Option<u8>,
     /// Selective acknowledgements.
-    pub sack: bool,
+    pub(super) sack: bool,
     /// Timestamps.
-    pub timestamps: bool,
+    pub(super) timestamps: bool,
 }
 
 impl Agreed {
@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn rfc9293_3_7_1_sizes_are_rounded_down() {
-        let of = |mss| Agreed::decode(Agreed { mss, scale: None, sack: false, timestamps: false }.encode()).mss;
+        let of =
+            |mss| Agreed::decode(Agreed { mss, scale: None, sack: false, timestamps: false }.encode()).mss;
         assert_eq!([0, 63, 535, 1300, 1439, 9000].map(of), [64, 64, 64, 1220, 1400, 1460]);
     }
 

@@ -289,10 +289,8 @@ impl Side {
     pub(super) fn bare_ack(&mut self, clock: u32) -> Vec<u8> {
         let head = Head { seq: self.sent_end, ack: self.acked, flags: ACK, window: self.scaled(self.window) };
         self.ts_value = clock;
-        let options = Options {
-            timestamps: self.timestamps.then_some((clock, self.ts_recent)),
-            ..Options::default()
-        };
+        let options =
+            Options { timestamps: self.timestamps.then_some((clock, self.ts_recent)), ..Options::default() };
         let mut packet = Vec::new();
         emit(&mut packet, &self.ends, head, &options, &[], 0);
         packet
@@ -305,7 +303,14 @@ impl Side {
     }
 
     /// Gives the stack a segment, as `(head, data)`. Window scale is applied here.
-    pub(super) fn give(&mut self, stack: &mut Stack, head: Head, mss: Option<u16>, data: &[u8], now: Instant) {
+    pub(super) fn give(
+        &mut self,
+        stack: &mut Stack,
+        head: Head,
+        mss: Option<u16>,
+        data: &[u8],
+        now: Instant,
+    ) {
         let scale = if head.has(SYN) { 0 } else { self.scale_in };
         self.their_window = u32::from(head.window) << scale;
         let window = u16::try_from(self.their_window).unwrap_or(u16::MAX);
@@ -358,12 +363,13 @@ impl Side {
                         head.window = self.scaled(window);
                     }
                     let control = u32::from(syn) + u32::from(head.has(FIN));
-                    let end = head.seq.wrapping_add(control).wrapping_add(u32::try_from(data.len()).unwrap_or(0));
+                    let end =
+                        head.seq.wrapping_add(control).wrapping_add(u32::try_from(data.len()).unwrap_or(0));
                     if segment::before(self.sent_end, end) {
                         self.sent_end = end;
                     }
                 }
-                emit(&mut out, &self.ends, head, &options, data, head.seq as u16 ^ (clock as u16));
+                emit(&mut out, &self.ends, head, &options, data, super::low16(head.seq ^ clock));
                 send(&out);
             }
             stack.give_back(packet);
@@ -395,18 +401,8 @@ impl Side {
         self.sockets.socket_mut().send_slice(octets).unwrap_or(0)
     }
 
-    /// Room for octets to be sent.
-    pub(super) fn room(&self) -> usize {
-        let socket = self.sockets.socket();
-        if socket.may_send() { socket.send_capacity() - socket.send_queue() } else { 0 }
-    }
-
     pub(super) fn close(&mut self) {
         self.sockets.socket_mut().close();
-    }
-
-    pub(super) fn abort(&mut self) {
-        self.sockets.socket_mut().abort();
     }
 
     /// When the stack wants to be polled.
