@@ -7,7 +7,7 @@
 //!  build      frames from a line of code            check     every length and checksum, both families
 //!  fragment   cut into fragments, put together      mutate    hostile frames as proptest strategies
 //!  rig        a Ctx over heap frames, virtual time  counters  the whole counter difference
-//!  pcap       look at it in Wireshark
+//!  pcap       look at it in Wireshark               hello     ClientHellos, in records cut anywhere
 //! ```
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod build;
 pub mod check;
 pub mod counters;
 pub mod fragment;
+pub mod hello;
 pub mod mutate;
 pub mod nat64_oracle;
 pub mod pcap;
