@@ -41,7 +41,7 @@ fn error(w: &mut World, side: Side, octets: &[u8]) -> Fate {
         }
         Whose::Spliced(Verdict::Drop(reason)) => Fate::Dropped(reason),
         Whose::Spliced(other) => panic!("{other:?}"),
-        Whose::Peek(_) => Fate::Peek,
+        Whose::Peek(..) => Fate::Peek,
         Whose::Nobodys => Fate::Nobodys,
     }
 }
