@@ -23,7 +23,7 @@ use crate::hello::{Sniffed, Sniffer};
 use crate::identity;
 use crate::site::route::Words;
 use crate::site::{Identity, Reason, Route, SiteTable, route};
-use crate::splice;
+use crate::splice::{self, Splice};
 use crate::state::State;
 use arc_swap::ArcSwap;
 use causeway_core::{
@@ -37,13 +37,14 @@ use causeway_flowtable::{
 use causeway_tcp::options::Options;
 use causeway_tcp::segment::{self, Bad};
 use causeway_tcp::{Ends, Head, Segment, Stack, keyed_hash};
-use causeway_wire::ethernet;
-use causeway_wire::l4::PROTO_TCP;
-use causeway_wire::l4::tcp::{ACK, FIN, RST, SYN};
+use causeway_wire::l4::tcp::{self, ACK, FIN, RST, SYN};
+use causeway_wire::l4::{PROTO_TCP, icmp};
+use causeway_wire::{be32, ethernet, ipv6};
 use connection::{Connection, HELD, Overdue, Phase, Queue};
 use cookie::{Agreed, Cookies, Pair};
 use side::{Judged, Side, Sockets};
 use std::collections::{BTreeSet, HashMap};
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ impl Sweeper for Nobody {
 }
 
 /// Connections of one worker that are not spliced yet, or never will be.
-pub struct Peek {
+pub struct Peek<F> {
     config: Arc<Config>,
     sites: Arc<ArcSwap<SiteTable>>,
     worker: u8,
@@ -102,9 +103,10 @@ pub struct Peek {
     /// The smallest MTU of all interfaces, and when it was looked for.
     mtu: (u16, Option<Instant>),
     stopping: bool,
+    frames: PhantomData<fn() -> F>,
 }
 
-impl std::fmt::Debug for Peek {
+impl<F> std::fmt::Debug for Peek<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Peek")
             .field("count", &self.count)
@@ -135,23 +137,31 @@ enum Then {
     Spliced,
 }
 
-impl Peek {
-    /// Without connections. `seed` has to be unforeseeable: cookies and sequence numbers come from it.
+impl<F: Frame> Peek<F> {
+    /// Without connections. `seed` has to be unforeseeable: sequence numbers come from it. `cookies` as well, but the same
+    /// for all workers: a client's acknowledgement may come to another one than its SYN.
     #[must_use]
-    pub fn new(config: Arc<Config>, sites: Arc<ArcSwap<SiteTable>>, worker: u8, seed: [u8; 32]) -> Self {
-        let (words, _) = seed.as_chunks::<8>();
+    pub fn new(
+        config: Arc<Config>,
+        sites: Arc<ArcSwap<SiteTable>>,
+        worker: u16,
+        seed: [u8; 32],
+        cookies: [u8; 16],
+    ) -> Self {
+        let (words, keys) = (seed.as_chunks::<8>().0, cookies.as_chunks::<8>().0);
         let word = |n: usize| u64::from_le_bytes(words[n]);
-        let random = (word(2), word(3));
+        let random = (word(0) ^ word(1).rotate_left(7), word(2) ^ word(3).rotate_left(7));
+        let keys = (u64::from_le_bytes(keys[0]), u64::from_le_bytes(keys[1]));
         // Room for timestamps, which the stack does not know of.
         let mtu = MTU - causeway_tcp::options::TIMESTAMPS;
         let mut this = Self {
             opened: Box::default(),
             config,
             sites,
-            worker,
+            worker: u8::try_from(worker).unwrap_or(u8::MAX),
             stack4: Stack::new(keyed_hash(random, b"stack4"), mtu),
             stack6: Stack::new(keyed_hash(random, b"stack6"), mtu),
-            cookies: Cookies::new((word(0), word(1))),
+            cookies: Cookies::new(keys),
             random: (random, 0),
             slots: Vec::new(),
             free: Vec::new(),
@@ -164,6 +174,7 @@ impl Peek {
             resets: TokenBucket::new(RESETS.0, RESETS.1),
             mtu: (1280, None),
             stopping: false,
+            frames: PhantomData,
         };
         this.set_buckets();
         this
@@ -202,34 +213,37 @@ impl Peek {
         self.timers.first().map(|&(at, _)| at)
     }
 
-    /// Handles a TCP segment from IPv4 that no spliced connection takes. What the packet is answered with may be in its
-    /// own frame.
-    pub fn client<S: FrameSource>(
+    /// Frames that wait here: what is held is copied.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        0
+    }
+
+    /// Handles a TCP segment from IPv4 that `splice` has not taken. What it is answered with may be in its own frame.
+    pub fn client<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
-        packet: &mut Packet<S::Frame>,
+        packet: &mut Packet<F>,
+        splice: &mut Splice,
     ) -> Verdict {
         let (seen, result) = {
             let segment = match segment::parse(packet.bytes(), packet.meta.ingress) {
                 Ok(segment) => segment,
-                Err(Bad::Malformed) => return Verdict::Drop(DropReason::SplicePeekBad),
-                Err(Bad::Checksum) => return Verdict::Drop(DropReason::SplicePeekChecksum),
-                Err(Bad::Fragment) => return Verdict::Again(Class::Nat64Out),
+                Err(bad) => return Verdict::Drop(why(bad)),
             };
             let Some(pair) = pair_of(&segment.ends) else { return Verdict::Drop(DropReason::SplicePeekBad) };
-            let again = packet.meta.again;
             match guard.lookup(&key_of(pair)) {
                 Lookup::Building => return Verdict::Drop(DropReason::SpliceBusy),
                 Lookup::Hit(session) if session.kind() != Kind::Spliced => {
                     return Verdict::Again(Class::Nat64Out);
                 }
-                Lookup::Hit(session) if State::from_u8(session.ctl().state()) != State::Peek => {
-                    // Spliced since it was looked up before: once more, from the beginning.
-                    return if again == 0 {
-                        Verdict::Again(Class::SpliceOut)
+                Lookup::Hit(session) if !peeks(&session) => {
+                    // Spliced since it was looked up before, or something that no rewriting is for.
+                    return if segment.head.has(SYN) {
+                        Verdict::Drop(DropReason::SpliceChallenged)
                     } else {
-                        Verdict::Drop(DropReason::SpliceBusy)
+                        splice.one_client(ctx, guard, &session, packet)
                     };
                 }
                 Lookup::Hit(session) if session.owner() != self.worker => {
@@ -245,7 +259,7 @@ impl Peek {
                 }
                 Lookup::Miss => {}
             }
-            (Seen::of(&segment), self.stray(ctx, guard, pair, &segment))
+            (Seen::of(&segment), self.from_nobody(ctx, guard, pair, &segment))
         };
         match result {
             Ok(verdict) => verdict,
@@ -258,7 +272,7 @@ impl Peek {
     }
 
     /// A segment of no connection.
-    fn stray<S: FrameSource>(
+    fn from_nobody<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -374,7 +388,7 @@ impl Peek {
     }
 
     /// What clients are told as the largest segment: what grows by 20 octets still fits.
-    fn told<S: FrameSource>(&mut self, ctx: &Ctx<'_, S>) -> u16 {
+    fn told<S: FrameSource<Frame = F>>(&mut self, ctx: &Ctx<'_, S>) -> u16 {
         if self.mtu.1.is_none_or(|at| ctx.now.since(at) >= MTU_EVERY) {
             let smallest = ctx.interfaces.iter().map(|(_, i)| i.mtu).min();
             self.mtu = (smallest.unwrap_or(1280).max(1280), Some(ctx.now));
@@ -402,7 +416,7 @@ impl Peek {
         Ok(())
     }
 
-    fn make_session<S: FrameSource>(
+    fn make_session<S: FrameSource<Frame = F>>(
         &self,
         ctx: &Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -424,7 +438,7 @@ impl Peek {
     }
 
     /// A segment of a client's connection.
-    fn client_segment<S: FrameSource>(
+    fn client_segment<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -460,23 +474,19 @@ impl Peek {
         }
     }
 
-    /// Handles a TCP segment from IPv6, towards an address that connections to servers come from, that no spliced
-    /// connection takes.
-    pub fn server<S: FrameSource>(
+    /// Handles a TCP segment from IPv6, towards an address that connections to servers come from, that `splice` has not
+    /// taken.
+    pub fn server<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
-        packet: &mut Packet<S::Frame>,
+        packet: &mut Packet<F>,
+        splice: &mut Splice,
     ) -> Verdict {
-        let again = packet.meta.again;
-        let once_more =
-            if again == 0 { Verdict::Again(Class::SpliceIn) } else { Verdict::Drop(DropReason::SpliceBusy) };
-        let seen = {
+        let session = {
             let segment = match segment::parse(packet.bytes(), packet.meta.ingress) {
                 Ok(segment) => segment,
-                Err(Bad::Malformed) => return Verdict::Drop(DropReason::SplicePeekBad),
-                Err(Bad::Checksum) => return Verdict::Drop(DropReason::SplicePeekChecksum),
-                Err(Bad::Fragment) => return Verdict::Drop(DropReason::LocalFragment),
+                Err(bad) => return Verdict::Drop(why(bad)),
             };
             let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (segment.ends.local, segment.ends.remote)
             else {
@@ -493,48 +503,70 @@ impl Peek {
                 protocol: PROTO_TCP,
                 prefix,
             };
-            match guard.lookup(&key) {
+            let session = match guard.lookup(&key) {
                 Lookup::Building => return Verdict::Drop(DropReason::SpliceBusy),
-                Lookup::Hit(session) if session.kind() == Kind::Spliced => {
-                    if State::from_u8(session.ctl().state()) != State::Peek {
-                        if segment.head.has(SYN) {
-                            return spliced_syn(ctx, &session, packet);
-                        }
-                        return once_more;
-                    }
-                    if session.owner() != self.worker {
-                        return Verdict::Owner(u16::from(session.owner()));
-                    }
-                    let (slot, pair) = (session.aux(), pair_of_session(&session));
-                    if !self.is_of(slot, pair) {
-                        guard.end(&session, &mut Nobody);
-                        return Verdict::Drop(DropReason::SpliceNoConnection);
-                    }
-                    return self.server_segment(ctx, guard, slot, &segment, once_more);
-                }
+                Lookup::Hit(session) if session.kind() == Kind::Spliced => session,
                 _ if prefix >= OWN_ADDRESS => return Verdict::Again(Class::Local),
-                _ => Seen::of(&segment),
+                _ => {
+                    let seen = Seen::of(&segment);
+                    return self.unasked(ctx, &seen);
+                }
+            };
+            if !peeks(&session) {
+                if segment.head.has(SYN) {
+                    return spliced_syn(ctx, &session, packet);
+                }
+                session
+            } else if session.owner() != self.worker {
+                return Verdict::Owner(u16::from(session.owner()));
+            } else {
+                let (slot, pair) = (session.aux(), pair_of_session(&session));
+                if !self.is_of(slot, pair) {
+                    guard.end(&session, &mut Nobody);
+                    return Verdict::Drop(DropReason::SpliceNoConnection);
+                }
+                match self.server_segment(ctx, guard, slot, &segment) {
+                    Some(verdict) => return verdict,
+                    None => session,
+                }
             }
         };
-        // Nobody but the splicer has connections from a client prefix.
+        splice.one_server(ctx, guard, &session, packet)
+    }
+
+    /// A TCP segment from IPv6 towards an address under a client prefix, of no connection: nobody but the splicer is
+    /// there.
+    pub fn stray<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, packet: &Packet<F>) -> Verdict {
+        match segment::parse(packet.bytes(), packet.meta.ingress) {
+            Ok(segment) => self.unasked(ctx, &Seen::of(&segment)),
+            Err(bad) => Verdict::Drop(why(bad)),
+        }
+    }
+
+    fn unasked<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, seen: &Seen) -> Verdict {
+        // RFC 9293 3.10.7.1: a reset is not answered.
         if seen.head.has(RST) {
             return Verdict::Drop(DropReason::SpliceNoConnection);
         }
-        self.reset(ctx, &seen, DropReason::SpliceNoConnection)
+        self.reset(ctx, seen, DropReason::SpliceNoConnection)
     }
 
-    /// A segment of a server's connection. `once_more` is what becomes of it when it was the one that was waited for.
-    fn server_segment<S: FrameSource>(
+    /// A segment of a server's connection. Nothing if it was the one that was waited for: the connection is spliced, and
+    /// the segment to be rewritten.
+    fn server_segment<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
         slot: u32,
         segment: &Segment<'_>,
-        once_more: Verdict,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
         let (now, head) = (ctx.now, segment.head);
-        let Some(c) = at_mut(&mut self.slots, slot) else { return Verdict::Drop(DropReason::SpliceBusy) };
-        let Some(server) = c.server.as_mut() else { return Verdict::Drop(DropReason::SpliceNoConnection) };
+        let Some(c) = at_mut(&mut self.slots, slot) else {
+            return Some(Verdict::Drop(DropReason::SpliceBusy));
+        };
+        let Some(server) = c.server.as_mut() else {
+            return Some(Verdict::Drop(DropReason::SpliceNoConnection));
+        };
         let options = segment.options();
         let opening = server.is_opening();
         let in_stack = server.expected();
@@ -545,25 +577,25 @@ impl Peek {
             Judged::Reset if opening => {
                 ctx.counters.add(Counter::SpliceServersRefused, 1);
                 self.next_server(ctx, guard, slot);
-                return Verdict::Consume;
+                return Some(Verdict::Consume);
             }
             Judged::Reset => {
                 ctx.counters.add(Counter::SpliceServersReset, 1);
                 self.end(ctx, guard, slot, true, false);
-                return Verdict::Consume;
+                return Some(Verdict::Consume);
             }
             judged @ (Judged::Challenge | Judged::Old) => {
                 let value = c.client.ts_recent;
                 if let Some(packet) = server.challenge(value, now) {
                     send6(ctx, server.ends.remote.ip(), &packet);
                 }
-                return Verdict::Drop(if judged == Judged::Old {
+                return Some(Verdict::Drop(if judged == Judged::Old {
                     DropReason::SpliceOldTimestamp
                 } else {
                     DropReason::SpliceChallenged
-                });
+                }));
             }
-            Judged::Bad => return Verdict::Drop(DropReason::SplicePeekBad),
+            Judged::Bad => return Some(Verdict::Drop(DropReason::SplicePeekBad)),
         }
         if opening {
             // RFC 9293 3.7.1: over IPv6 whoever says nothing takes 1,220.
@@ -578,7 +610,7 @@ impl Peek {
             let data = side::data_octets(mss, server.timestamps);
             server.give(&mut self.stack6, Head { flags: SYN | ACK, ..head }, Some(data), &[], now);
             if server.is_opening() {
-                return Verdict::Drop(DropReason::SplicePeekBad);
+                return Some(Verdict::Drop(DropReason::SplicePeekBad));
             }
             ctx.counters.add(Counter::SpliceServersOpened, 1);
             if let Some(target) = &c.target
@@ -608,55 +640,64 @@ impl Peek {
             }
             c.server_sack = options.sack_permitted;
             self.look_after(ctx, guard, slot, Some(Trigger::SynAck));
-            return Verdict::Consume;
+            return Some(Verdict::Consume);
         }
         if let Phase::Relay(last) = &mut c.phase {
             *last = now;
             server.give(&mut self.stack6, head, None, segment.payload(), now);
             self.look_after(ctx, guard, slot, None);
-            return Verdict::Consume;
+            return Some(Verdict::Consume);
         }
         // What it acknowledges is for the stack; what it sends is for the client.
         let bare = Head { seq: in_stack, flags: ACK, ..head };
         server.give(&mut self.stack6, bare, None, &[], now);
         let then = self.look_after(ctx, guard, slot, Some(Trigger::Segment));
         if then == Then::Spliced {
-            return once_more;
+            return None;
         }
-        let Some(c) = at_mut(&mut self.slots, slot) else { return Verdict::Consume };
+        let Some(c) = at_mut(&mut self.slots, slot) else { return Some(Verdict::Consume) };
         if segment.data == 0 && !head.has(FIN) {
-            return Verdict::Consume;
+            return Some(Verdict::Consume);
         }
         // An octet of what is kept, if it is the next one.
         let skip = expected.wrapping_sub(head.seq);
         let Some(fresh) = usize::try_from(skip).ok().and_then(|n| segment.payload().get(n..)) else {
-            return Verdict::Drop(DropReason::SpliceNotHeld);
+            return Some(Verdict::Drop(DropReason::SpliceNotHeld));
         };
         if c.held_fin || c.held.len() + fresh.len() > HELD {
-            return Verdict::Drop(DropReason::SpliceNotHeld);
+            return Some(Verdict::Drop(DropReason::SpliceNotHeld));
         }
         c.held.extend_from_slice(fresh);
         c.held_fin = head.has(FIN);
         self.note(slot, now);
-        Verdict::Consume
+        Some(Verdict::Consume)
     }
 
-    /// An ICMPv6 error of a kind that means "not there" about the SYN with number `seq` of the connection with this key:
-    /// another server is tried (RFC 1122 4.2.3.9).
-    pub fn unreachable<S: FrameSource>(
+    /// An ICMPv6 error about a segment of a connection that peeks, its checksum checked. One of a kind that means "not
+    /// there", about the SYN that asks a server, makes another one be tried (RFC 1122 4.2.3.9).
+    pub fn unreachable<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
         session: &Session<'_>,
-        seq: u32,
+        packet: &Packet<F>,
     ) -> Verdict {
+        // What is quoted is what we sent: headers without extensions.
+        let seq_at = icmp::HEADER + ipv6::HEADER + tcp::SEQ;
+        let error = packet.bytes().get(usize::from(packet.meta.l4)..).filter(|e| e.len() >= seq_at + 4);
+        let Some(error) = error else { return Verdict::Drop(DropReason::SplicePeekIcmp) };
+        if error[icmp::TYPE] != icmp::V6_DST_UNREACHABLE {
+            return Verdict::Drop(DropReason::SplicePeekIcmp);
+        }
+        let seq = be32(error, seq_at);
         let slot = session.aux();
         let Some(c) = at_mut(&mut self.slots, slot).filter(|c| c.pair == pair_of_session(session)) else {
             return Verdict::Drop(DropReason::SpliceNoConnection);
         };
         let opening = c.server.as_ref().is_some_and(|s| s.is_opening() && s.ours == seq);
+        // RFC 5927 4.1: who has not seen our number is not believed.
         if !opening {
-            return Verdict::Drop(DropReason::SplicePeekBad);
+            return Verdict::Drop(DropReason::SplicePeekIcmp);
         }
         ctx.counters.add(Counter::SpliceServersRefused, 1);
         self.next_server(ctx, guard, slot);
@@ -664,7 +705,12 @@ impl Peek {
     }
 
     /// Looks after connections whose time has come, a bounded number of them. Costs nothing for others.
-    pub fn tick<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) {
+    pub fn tick<S: FrameSource<Frame = F>>(
+        &mut self,
+        ctx: &mut Ctx<'_, S>,
+        guard: &Guard<'_>,
+        _splice: &mut Splice,
+    ) {
         for _ in 0..PER_TICK {
             // What a connection sends has to find room.
             if ctx.outbox.room() < 16 {
@@ -700,7 +746,7 @@ impl Peek {
 
     /// The gateway stops: no connection is accepted any more, and those that are not spliced are reset, a bounded number
     /// in each call. True when none is left.
-    pub fn stop<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) -> bool {
+    pub fn stop<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) -> bool {
         self.stopping = true;
         while ctx.outbox.room() >= 4
             && let Some(&(_, slot)) = self.timers.first()
@@ -712,7 +758,7 @@ impl Peek {
     }
 
     /// Reads, routes, copies and sends what can be, and notes when to look again.
-    fn look_after<S: FrameSource>(
+    fn look_after<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -789,7 +835,7 @@ impl Peek {
     }
 
     /// Lets both stacks send.
-    fn flush<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, slot: u32) {
+    fn flush<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, slot: u32) {
         let (now, millis) = (ctx.now, clock(ctx.now));
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
         let client = c.pair.remote4;
@@ -806,7 +852,7 @@ impl Peek {
     }
 
     /// The client has said where it wants to go, or cannot be served.
-    fn route<S: FrameSource>(
+    fn route<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -859,7 +905,7 @@ impl Peek {
     }
 
     /// The server that was tried has failed.
-    fn next_server<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
+    fn next_server<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
         if let Some(target) = &c.target
             && let Some(number) = c.order.as_ref().and_then(|o| o.get(c.tries))
@@ -886,7 +932,7 @@ impl Peek {
     }
 
     /// Opens a connection to the next server, or tells the client that there is none.
-    fn connect<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
+    fn connect<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
         let now = ctx.now;
         let (random, isn) = (self.next_random(), self.next_random() as u32);
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
@@ -955,7 +1001,7 @@ impl Peek {
     }
 
     /// Everything is acknowledged: the two connections become one.
-    fn splice<S: FrameSource>(
+    fn splice<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -979,7 +1025,7 @@ impl Peek {
     }
 
     /// Ends a connection: each side with a reset, or without a word.
-    fn end<S: FrameSource>(
+    fn end<S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -1095,7 +1141,12 @@ impl Peek {
     }
 
     /// Answers a segment of no connection with a reset (RFC 9293 3.10.7.1), if not too many were sent.
-    fn reset<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, seen: &Seen, why: DropReason) -> Verdict {
+    fn reset<S: FrameSource<Frame = F>>(
+        &mut self,
+        ctx: &mut Ctx<'_, S>,
+        seen: &Seen,
+        why: DropReason,
+    ) -> Verdict {
         if !self.resets.take(ctx.now) {
             ctx.counters.add(Counter::SpliceResetsLimited, 1);
             return Verdict::Drop(why);
@@ -1209,6 +1260,19 @@ fn offer(agreed: &Agreed, told: u16, client_clock: u32) -> Options {
         window_scale: agreed.scale,
         sack_permitted: agreed.sack,
         timestamps: agreed.timestamps.then_some((client_clock, 0)),
+    }
+}
+
+/// True if a session of the splicer is its owner's alone.
+fn peeks(session: &Session<'_>) -> bool {
+    State::from_u8(session.ctl().state()) == State::Peek
+}
+
+const fn why(bad: Bad) -> DropReason {
+    match bad {
+        Bad::Malformed => DropReason::SplicePeekBad,
+        Bad::Checksum => DropReason::SplicePeekChecksum,
+        Bad::Fragment => DropReason::LocalFragment,
     }
 }
 
@@ -1338,3 +1402,6 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, to: IpAddr, octets: &[u8]) {
     packet.meta.l4 = if four { 20 } else { 40 };
     ctx.send(packet, egress);
 }
+
+#[cfg(test)]
+mod tests;
