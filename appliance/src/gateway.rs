@@ -158,7 +158,8 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     let bindings = Arc::new(Bindings::new(plan.bindings(), [a, b])?);
     let mut shared = Shared::<MbufFrame>::new(table, resolved, bindings, workers);
     shared.dns = plan.dns64.as_deref().map(dns_shared).transpose()?;
-    shared.splicer = Some(sites.shared());
+    let (secret, cookies) = secrets()?;
+    shared.splicer = Some(sites.shared(secret, cookies));
     let shared = Arc::new(shared);
     let clock = TscClock::new();
     take_virtual_macs(&plan, None, &gateway.control())?;
@@ -221,12 +222,18 @@ fn configure(sites: &Sites, plan: &Plan) -> Result<(), StoreError> {
     sites.configure(plan.splicer.as_ref().map(|s| (&*s.config, &*s.sites)))
 }
 
-/// What the resolver's workers share; the memory of the cache is taken now.
-fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Error>> {
+/// Random octets of the system: for sequence numbers, ports and so on, and for cookies.
+fn secrets() -> std::io::Result<([u8; 32], [u8; 16])> {
     let (mut secret, mut cookies) = ([0; 32], [0; 16]);
     let mut random = std::fs::File::open("/dev/urandom")?;
     random.read_exact(&mut secret)?;
     random.read_exact(&mut cookies)?;
+    Ok((secret, cookies))
+}
+
+/// What the resolver's workers share; the memory of the cache is taken now.
+fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Error>> {
+    let (secret, cookies) = secrets()?;
     let shared = DnsShared::new(&config.cache, secret, cookies)?;
     info!(stats = ?shared.cache.stats(), "DNS cache is ready");
     Ok(shared)

@@ -208,6 +208,10 @@ pub struct SplicerShared {
     /// Servers that are to be checked, each once, when they become known: for the checker of worker 0
     /// (`causeway_splicer::site::Checker`).
     pub fresh: Arc<SegQueue<Weak<causeway_splicer::site::Server>>>,
+    /// What sequence numbers, ports and cookies are made with. Nobody outside knows it.
+    pub secret: [u8; 32],
+    /// What SYN cookies are made with, at every worker: a client's acknowledgement may come to another than its SYN.
+    pub cookies: [u8; 16],
 }
 
 /// What all workers share.
@@ -376,7 +380,7 @@ struct Stages<S: FrameSource> {
     /// DNS64, if it is configured.
     resolver: Option<Box<causeway_dns64::Stage>>,
     /// The splicer, if it is configured.
-    splicer: Option<Box<causeway_splicer::Stage<S::Frame>>>,
+    splicer: Option<Box<causeway_splicer::Stage>>,
     /// Limits the ICMP errors that the neighbour stage asks for.
     errors: IcmpErrors,
     source: S,
@@ -554,9 +558,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         }
         let counters: &Counters = &mailbox.counters;
         self.stages.neighbors.drain(counters);
-        let held = self.stages.nat64.take().map_or(0, |stage| stage.held())
-            + self.stages.splicer.take().map_or(0, |stage| stage.held());
-        for _ in 0..held {
+        for _ in 0..self.stages.nat64.take().map_or(0, |stage| stage.held()) {
             counters.drop(DropReason::Shutdown);
         }
         while mailbox.handoff.pop().is_some() || mailbox.vrrp.pop().is_some() {

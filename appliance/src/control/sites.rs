@@ -182,10 +182,11 @@ impl Sites {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What workers have of it.
+    /// What workers have of it. `secret` and `cookies` are random octets of the system.
     #[must_use]
-    pub fn shared(&self) -> SplicerShared {
-        SplicerShared { sites: Arc::clone(&self.table), fresh: self.writer().servers.fresh() }
+    pub fn shared(&self, secret: [u8; 32], cookies: [u8; 16]) -> SplicerShared {
+        let fresh = self.writer().servers.fresh();
+        SplicerShared { sites: Arc::clone(&self.table), fresh, secret, cookies }
     }
 
     /// Takes over the sites of a configuration, and reads those that are kept if that has not happened. `None`: there is no

@@ -23,7 +23,7 @@ use crate::hello::{Sniffed, Sniffer};
 use crate::identity;
 use crate::site::route::Words;
 use crate::site::{Identity, Reason, Route, SiteTable, route};
-use crate::splice::{self, Splice};
+use crate::splice;
 use crate::state::State;
 use arc_swap::ArcSwap;
 use causeway_core::{
@@ -37,14 +37,13 @@ use causeway_flowtable::{
 use causeway_tcp::options::Options;
 use causeway_tcp::segment::{self, Bad};
 use causeway_tcp::{Ends, Head, Segment, Stack, keyed_hash};
-use causeway_wire::l4::tcp::{self, ACK, FIN, RST, SYN};
-use causeway_wire::l4::{PROTO_TCP, icmp};
-use causeway_wire::{be32, ethernet, ipv6};
+use causeway_wire::ethernet;
+use causeway_wire::l4::PROTO_TCP;
+use causeway_wire::l4::tcp::{ACK, FIN, RST, SYN};
 use connection::{Connection, HELD, Overdue, Phase, Queue};
 use cookie::{Agreed, Cookies, Pair};
 use side::{Judged, Side, Sockets};
 use std::collections::{BTreeSet, HashMap};
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
@@ -81,7 +80,7 @@ impl Sweeper for Nobody {
 }
 
 /// Connections of one worker that are not spliced yet, or never will be.
-pub struct Peek<F> {
+pub struct Peek {
     config: Arc<Config>,
     sites: Arc<ArcSwap<SiteTable>>,
     worker: u8,
@@ -103,10 +102,9 @@ pub struct Peek<F> {
     /// The smallest MTU of all interfaces, and when it was looked for.
     mtu: (u16, Option<Instant>),
     stopping: bool,
-    frames: PhantomData<fn() -> F>,
 }
 
-impl<F> std::fmt::Debug for Peek<F> {
+impl std::fmt::Debug for Peek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Peek")
             .field("count", &self.count)
@@ -129,6 +127,13 @@ impl Seen {
     }
 }
 
+/// A key, of its octets.
+fn halves(key: [u8; 16]) -> (u64, u64) {
+    let both = u128::from_le_bytes(key);
+    #[expect(clippy::cast_possible_truncation, reason = "the halves")]
+    ((both >> 64) as u64, both as u64)
+}
+
 /// What became of a look after a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -137,31 +142,30 @@ enum Then {
     Spliced,
 }
 
-impl<F: Frame> Peek<F> {
-    /// Without connections. `seed` has to be unforeseeable: sequence numbers come from it. `cookies` as well, but the same
-    /// for all workers: a client's acknowledgement may come to another one than its SYN.
+impl Peek {
+    /// Without connections. `seed` has to be unforeseeable: sequence numbers and ports come from it. `cookies` as well, but
+    /// the same for all workers: a client's acknowledgement may come to another one than its SYN.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
         sites: Arc<ArcSwap<SiteTable>>,
-        worker: u16,
+        worker: u8,
         seed: [u8; 32],
         cookies: [u8; 16],
     ) -> Self {
-        let (words, keys) = (seed.as_chunks::<8>().0, cookies.as_chunks::<8>().0);
+        let (words, _) = seed.as_chunks::<8>();
         let word = |n: usize| u64::from_le_bytes(words[n]);
-        let random = (word(0) ^ word(1).rotate_left(7), word(2) ^ word(3).rotate_left(7));
-        let keys = (u64::from_le_bytes(keys[0]), u64::from_le_bytes(keys[1]));
+        let random = (word(2), word(3));
         // Room for timestamps, which the stack does not know of.
         let mtu = MTU - causeway_tcp::options::TIMESTAMPS;
         let mut this = Self {
             opened: Box::default(),
             config,
             sites,
-            worker: u8::try_from(worker).unwrap_or(u8::MAX),
+            worker,
             stack4: Stack::new(keyed_hash(random, b"stack4"), mtu),
             stack6: Stack::new(keyed_hash(random, b"stack6"), mtu),
-            cookies: Cookies::new(keys),
+            cookies: Cookies::new(halves(cookies)),
             random: (random, 0),
             slots: Vec::new(),
             free: Vec::new(),
@@ -174,7 +178,6 @@ impl<F: Frame> Peek<F> {
             resets: TokenBucket::new(RESETS.0, RESETS.1),
             mtu: (1280, None),
             stopping: false,
-            frames: PhantomData,
         };
         this.set_buckets();
         this
@@ -213,37 +216,34 @@ impl<F: Frame> Peek<F> {
         self.timers.first().map(|&(at, _)| at)
     }
 
-    /// Frames that wait here: what is held is copied.
-    #[must_use]
-    pub const fn held(&self) -> usize {
-        0
-    }
-
-    /// Handles a TCP segment from IPv4 that `splice` has not taken. What it is answered with may be in its own frame.
-    pub fn client<S: FrameSource<Frame = F>>(
+    /// Handles a TCP segment from IPv4 that no spliced connection takes. What the packet is answered with may be in its
+    /// own frame.
+    pub fn client<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
-        packet: &mut Packet<F>,
-        splice: &mut Splice,
+        packet: &mut Packet<S::Frame>,
     ) -> Verdict {
         let (seen, result) = {
             let segment = match segment::parse(packet.bytes(), packet.meta.ingress) {
                 Ok(segment) => segment,
-                Err(bad) => return Verdict::Drop(why(bad)),
+                Err(Bad::Malformed) => return Verdict::Drop(DropReason::SplicePeekBad),
+                Err(Bad::Checksum) => return Verdict::Drop(DropReason::SplicePeekChecksum),
+                Err(Bad::Fragment) => return Verdict::Again(Class::Nat64Out),
             };
             let Some(pair) = pair_of(&segment.ends) else { return Verdict::Drop(DropReason::SplicePeekBad) };
+            let again = packet.meta.again;
             match guard.lookup(&key_of(pair)) {
                 Lookup::Building => return Verdict::Drop(DropReason::SpliceBusy),
                 Lookup::Hit(session) if session.kind() != Kind::Spliced => {
                     return Verdict::Again(Class::Nat64Out);
                 }
-                Lookup::Hit(session) if !peeks(&session) => {
-                    // Spliced since it was looked up before, or something that no rewriting is for.
-                    return if segment.head.has(SYN) {
-                        Verdict::Drop(DropReason::SpliceChallenged)
+                Lookup::Hit(session) if State::from_u8(session.ctl().state()) != State::Peek => {
+                    // Spliced since it was looked up before: once more, from the beginning.
+                    return if again == 0 {
+                        Verdict::Again(Class::SpliceOut)
                     } else {
-                        splice.one_client(ctx, guard, &session, packet)
+                        Verdict::Drop(DropReason::SpliceBusy)
                     };
                 }
                 Lookup::Hit(session) if session.owner() != self.worker => {
@@ -259,7 +259,7 @@ impl<F: Frame> Peek<F> {
                 }
                 Lookup::Miss => {}
             }
-            (Seen::of(&segment), self.from_nobody(ctx, guard, pair, &segment))
+            (Seen::of(&segment), self.stray(ctx, guard, pair, &segment))
         };
         match result {
             Ok(verdict) => verdict,
@@ -272,7 +272,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// A segment of no connection.
-    fn from_nobody<S: FrameSource<Frame = F>>(
+    fn stray<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -388,7 +388,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// What clients are told as the largest segment: what grows by 20 octets still fits.
-    fn told<S: FrameSource<Frame = F>>(&mut self, ctx: &Ctx<'_, S>) -> u16 {
+    fn told<S: FrameSource>(&mut self, ctx: &Ctx<'_, S>) -> u16 {
         if self.mtu.1.is_none_or(|at| ctx.now.since(at) >= MTU_EVERY) {
             let smallest = ctx.interfaces.iter().map(|(_, i)| i.mtu).min();
             self.mtu = (smallest.unwrap_or(1280).max(1280), Some(ctx.now));
@@ -416,7 +416,7 @@ impl<F: Frame> Peek<F> {
         Ok(())
     }
 
-    fn make_session<S: FrameSource<Frame = F>>(
+    fn make_session<S: FrameSource>(
         &self,
         ctx: &Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -438,7 +438,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// A segment of a client's connection.
-    fn client_segment<S: FrameSource<Frame = F>>(
+    fn client_segment<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -474,19 +474,23 @@ impl<F: Frame> Peek<F> {
         }
     }
 
-    /// Handles a TCP segment from IPv6, towards an address that connections to servers come from, that `splice` has not
-    /// taken.
-    pub fn server<S: FrameSource<Frame = F>>(
+    /// Handles a TCP segment from IPv6, towards an address that connections to servers come from, that no spliced
+    /// connection takes.
+    pub fn server<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
-        packet: &mut Packet<F>,
-        splice: &mut Splice,
+        packet: &mut Packet<S::Frame>,
     ) -> Verdict {
-        let session = {
+        let again = packet.meta.again;
+        let once_more =
+            if again == 0 { Verdict::Again(Class::SpliceIn) } else { Verdict::Drop(DropReason::SpliceBusy) };
+        let seen = {
             let segment = match segment::parse(packet.bytes(), packet.meta.ingress) {
                 Ok(segment) => segment,
-                Err(bad) => return Verdict::Drop(why(bad)),
+                Err(Bad::Malformed) => return Verdict::Drop(DropReason::SplicePeekBad),
+                Err(Bad::Checksum) => return Verdict::Drop(DropReason::SplicePeekChecksum),
+                Err(Bad::Fragment) => return Verdict::Drop(DropReason::LocalFragment),
             };
             let (SocketAddr::V6(local), SocketAddr::V6(remote)) = (segment.ends.local, segment.ends.remote)
             else {
@@ -503,70 +507,48 @@ impl<F: Frame> Peek<F> {
                 protocol: PROTO_TCP,
                 prefix,
             };
-            let session = match guard.lookup(&key) {
+            match guard.lookup(&key) {
                 Lookup::Building => return Verdict::Drop(DropReason::SpliceBusy),
-                Lookup::Hit(session) if session.kind() == Kind::Spliced => session,
+                Lookup::Hit(session) if session.kind() == Kind::Spliced => {
+                    if State::from_u8(session.ctl().state()) != State::Peek {
+                        if segment.head.has(SYN) {
+                            return spliced_syn(ctx, &session, packet);
+                        }
+                        return once_more;
+                    }
+                    if session.owner() != self.worker {
+                        return Verdict::Owner(u16::from(session.owner()));
+                    }
+                    let (slot, pair) = (session.aux(), pair_of_session(&session));
+                    if !self.is_of(slot, pair) {
+                        guard.end(&session, &mut Nobody);
+                        return Verdict::Drop(DropReason::SpliceNoConnection);
+                    }
+                    return self.server_segment(ctx, guard, slot, &segment, once_more);
+                }
                 _ if prefix >= OWN_ADDRESS => return Verdict::Again(Class::Local),
-                _ => {
-                    let seen = Seen::of(&segment);
-                    return self.unasked(ctx, &seen);
-                }
-            };
-            if !peeks(&session) {
-                if segment.head.has(SYN) {
-                    return spliced_syn(ctx, &session, packet);
-                }
-                session
-            } else if session.owner() != self.worker {
-                return Verdict::Owner(u16::from(session.owner()));
-            } else {
-                let (slot, pair) = (session.aux(), pair_of_session(&session));
-                if !self.is_of(slot, pair) {
-                    guard.end(&session, &mut Nobody);
-                    return Verdict::Drop(DropReason::SpliceNoConnection);
-                }
-                match self.server_segment(ctx, guard, slot, &segment) {
-                    Some(verdict) => return verdict,
-                    None => session,
-                }
+                _ => Seen::of(&segment),
             }
         };
-        splice.one_server(ctx, guard, &session, packet)
-    }
-
-    /// A TCP segment from IPv6 towards an address under a client prefix, of no connection: nobody but the splicer is
-    /// there.
-    pub fn stray<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, packet: &Packet<F>) -> Verdict {
-        match segment::parse(packet.bytes(), packet.meta.ingress) {
-            Ok(segment) => self.unasked(ctx, &Seen::of(&segment)),
-            Err(bad) => Verdict::Drop(why(bad)),
-        }
-    }
-
-    fn unasked<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, seen: &Seen) -> Verdict {
-        // RFC 9293 3.10.7.1: a reset is not answered.
+        // Nobody but the splicer has connections from a client prefix.
         if seen.head.has(RST) {
             return Verdict::Drop(DropReason::SpliceNoConnection);
         }
-        self.reset(ctx, seen, DropReason::SpliceNoConnection)
+        self.reset(ctx, &seen, DropReason::SpliceNoConnection)
     }
 
-    /// A segment of a server's connection. Nothing if it was the one that was waited for: the connection is spliced, and
-    /// the segment to be rewritten.
-    fn server_segment<S: FrameSource<Frame = F>>(
+    /// A segment of a server's connection. `once_more` is what becomes of it when it was the one that was waited for.
+    fn server_segment<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
         slot: u32,
         segment: &Segment<'_>,
-    ) -> Option<Verdict> {
+        once_more: Verdict,
+    ) -> Verdict {
         let (now, head) = (ctx.now, segment.head);
-        let Some(c) = at_mut(&mut self.slots, slot) else {
-            return Some(Verdict::Drop(DropReason::SpliceBusy));
-        };
-        let Some(server) = c.server.as_mut() else {
-            return Some(Verdict::Drop(DropReason::SpliceNoConnection));
-        };
+        let Some(c) = at_mut(&mut self.slots, slot) else { return Verdict::Drop(DropReason::SpliceBusy) };
+        let Some(server) = c.server.as_mut() else { return Verdict::Drop(DropReason::SpliceNoConnection) };
         let options = segment.options();
         let opening = server.is_opening();
         let in_stack = server.expected();
@@ -577,25 +559,25 @@ impl<F: Frame> Peek<F> {
             Judged::Reset if opening => {
                 ctx.counters.add(Counter::SpliceServersRefused, 1);
                 self.next_server(ctx, guard, slot);
-                return Some(Verdict::Consume);
+                return Verdict::Consume;
             }
             Judged::Reset => {
                 ctx.counters.add(Counter::SpliceServersReset, 1);
                 self.end(ctx, guard, slot, true, false);
-                return Some(Verdict::Consume);
+                return Verdict::Consume;
             }
             judged @ (Judged::Challenge | Judged::Old) => {
                 let value = c.client.ts_recent;
                 if let Some(packet) = server.challenge(value, now) {
                     send6(ctx, server.ends.remote.ip(), &packet);
                 }
-                return Some(Verdict::Drop(if judged == Judged::Old {
+                return Verdict::Drop(if judged == Judged::Old {
                     DropReason::SpliceOldTimestamp
                 } else {
                     DropReason::SpliceChallenged
-                }));
+                });
             }
-            Judged::Bad => return Some(Verdict::Drop(DropReason::SplicePeekBad)),
+            Judged::Bad => return Verdict::Drop(DropReason::SplicePeekBad),
         }
         if opening {
             // RFC 9293 3.7.1: over IPv6 whoever says nothing takes 1,220.
@@ -610,7 +592,7 @@ impl<F: Frame> Peek<F> {
             let data = side::data_octets(mss, server.timestamps);
             server.give(&mut self.stack6, Head { flags: SYN | ACK, ..head }, Some(data), &[], now);
             if server.is_opening() {
-                return Some(Verdict::Drop(DropReason::SplicePeekBad));
+                return Verdict::Drop(DropReason::SplicePeekBad);
             }
             ctx.counters.add(Counter::SpliceServersOpened, 1);
             if let Some(target) = &c.target
@@ -640,64 +622,55 @@ impl<F: Frame> Peek<F> {
             }
             c.server_sack = options.sack_permitted;
             self.look_after(ctx, guard, slot, Some(Trigger::SynAck));
-            return Some(Verdict::Consume);
+            return Verdict::Consume;
         }
         if let Phase::Relay(last) = &mut c.phase {
             *last = now;
             server.give(&mut self.stack6, head, None, segment.payload(), now);
             self.look_after(ctx, guard, slot, None);
-            return Some(Verdict::Consume);
+            return Verdict::Consume;
         }
         // What it acknowledges is for the stack; what it sends is for the client.
         let bare = Head { seq: in_stack, flags: ACK, ..head };
         server.give(&mut self.stack6, bare, None, &[], now);
         let then = self.look_after(ctx, guard, slot, Some(Trigger::Segment));
         if then == Then::Spliced {
-            return None;
+            return once_more;
         }
-        let Some(c) = at_mut(&mut self.slots, slot) else { return Some(Verdict::Consume) };
+        let Some(c) = at_mut(&mut self.slots, slot) else { return Verdict::Consume };
         if segment.data == 0 && !head.has(FIN) {
-            return Some(Verdict::Consume);
+            return Verdict::Consume;
         }
         // An octet of what is kept, if it is the next one.
         let skip = expected.wrapping_sub(head.seq);
         let Some(fresh) = usize::try_from(skip).ok().and_then(|n| segment.payload().get(n..)) else {
-            return Some(Verdict::Drop(DropReason::SpliceNotHeld));
+            return Verdict::Drop(DropReason::SpliceNotHeld);
         };
         if c.held_fin || c.held.len() + fresh.len() > HELD {
-            return Some(Verdict::Drop(DropReason::SpliceNotHeld));
+            return Verdict::Drop(DropReason::SpliceNotHeld);
         }
         c.held.extend_from_slice(fresh);
         c.held_fin = head.has(FIN);
         self.note(slot, now);
-        Some(Verdict::Consume)
+        Verdict::Consume
     }
 
-    /// An ICMPv6 error about a segment of a connection that peeks, its checksum checked. One of a kind that means "not
-    /// there", about the SYN that asks a server, makes another one be tried (RFC 1122 4.2.3.9).
-    pub fn unreachable<S: FrameSource<Frame = F>>(
+    /// An ICMPv6 error of a kind that means "not there" about the SYN with number `seq` of the connection with this key:
+    /// another server is tried (RFC 1122 4.2.3.9).
+    pub fn unreachable<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
         session: &Session<'_>,
-        packet: &Packet<F>,
+        seq: u32,
     ) -> Verdict {
-        // What is quoted is what we sent: headers without extensions.
-        let seq_at = icmp::HEADER + ipv6::HEADER + tcp::SEQ;
-        let error = packet.bytes().get(usize::from(packet.meta.l4)..).filter(|e| e.len() >= seq_at + 4);
-        let Some(error) = error else { return Verdict::Drop(DropReason::SplicePeekIcmp) };
-        if error[icmp::TYPE] != icmp::V6_DST_UNREACHABLE {
-            return Verdict::Drop(DropReason::SplicePeekIcmp);
-        }
-        let seq = be32(error, seq_at);
         let slot = session.aux();
         let Some(c) = at_mut(&mut self.slots, slot).filter(|c| c.pair == pair_of_session(session)) else {
             return Verdict::Drop(DropReason::SpliceNoConnection);
         };
         let opening = c.server.as_ref().is_some_and(|s| s.is_opening() && s.ours == seq);
-        // RFC 5927 4.1: who has not seen our number is not believed.
         if !opening {
-            return Verdict::Drop(DropReason::SplicePeekIcmp);
+            return Verdict::Drop(DropReason::SplicePeekBad);
         }
         ctx.counters.add(Counter::SpliceServersRefused, 1);
         self.next_server(ctx, guard, slot);
@@ -705,12 +678,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Looks after connections whose time has come, a bounded number of them. Costs nothing for others.
-    pub fn tick<S: FrameSource<Frame = F>>(
-        &mut self,
-        ctx: &mut Ctx<'_, S>,
-        guard: &Guard<'_>,
-        _splice: &mut Splice,
-    ) {
+    pub fn tick<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) {
         for _ in 0..PER_TICK {
             // What a connection sends has to find room.
             if ctx.outbox.room() < 16 {
@@ -746,7 +714,7 @@ impl<F: Frame> Peek<F> {
 
     /// The gateway stops: no connection is accepted any more, and those that are not spliced are reset, a bounded number
     /// in each call. True when none is left.
-    pub fn stop<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) -> bool {
+    pub fn stop<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) -> bool {
         self.stopping = true;
         while ctx.outbox.room() >= 4
             && let Some(&(_, slot)) = self.timers.first()
@@ -758,7 +726,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Reads, routes, copies and sends what can be, and notes when to look again.
-    fn look_after<S: FrameSource<Frame = F>>(
+    fn look_after<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -835,7 +803,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Lets both stacks send.
-    fn flush<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, slot: u32) {
+    fn flush<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, slot: u32) {
         let (now, millis) = (ctx.now, clock(ctx.now));
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
         let client = c.pair.remote4;
@@ -852,7 +820,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// The client has said where it wants to go, or cannot be served.
-    fn route<S: FrameSource<Frame = F>>(
+    fn route<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -905,7 +873,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// The server that was tried has failed.
-    fn next_server<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
+    fn next_server<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
         if let Some(target) = &c.target
             && let Some(number) = c.order.as_ref().and_then(|o| o.get(c.tries))
@@ -932,7 +900,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Opens a connection to the next server, or tells the client that there is none.
-    fn connect<S: FrameSource<Frame = F>>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
+    fn connect<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, slot: u32) {
         let now = ctx.now;
         let (random, isn) = (self.next_random(), self.next_random() as u32);
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
@@ -1001,7 +969,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Everything is acknowledged: the two connections become one.
-    fn splice<S: FrameSource<Frame = F>>(
+    fn splice<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -1025,7 +993,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Ends a connection: each side with a reset, or without a word.
-    fn end<S: FrameSource<Frame = F>>(
+    fn end<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
@@ -1141,12 +1109,7 @@ impl<F: Frame> Peek<F> {
     }
 
     /// Answers a segment of no connection with a reset (RFC 9293 3.10.7.1), if not too many were sent.
-    fn reset<S: FrameSource<Frame = F>>(
-        &mut self,
-        ctx: &mut Ctx<'_, S>,
-        seen: &Seen,
-        why: DropReason,
-    ) -> Verdict {
+    fn reset<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, seen: &Seen, why: DropReason) -> Verdict {
         if !self.resets.take(ctx.now) {
             ctx.counters.add(Counter::SpliceResetsLimited, 1);
             return Verdict::Drop(why);
@@ -1260,19 +1223,6 @@ fn offer(agreed: &Agreed, told: u16, client_clock: u32) -> Options {
         window_scale: agreed.scale,
         sack_permitted: agreed.sack,
         timestamps: agreed.timestamps.then_some((client_clock, 0)),
-    }
-}
-
-/// True if a session of the splicer is its owner's alone.
-fn peeks(session: &Session<'_>) -> bool {
-    State::from_u8(session.ctl().state()) == State::Peek
-}
-
-const fn why(bad: Bad) -> DropReason {
-    match bad {
-        Bad::Malformed => DropReason::SplicePeekBad,
-        Bad::Checksum => DropReason::SplicePeekChecksum,
-        Bad::Fragment => DropReason::LocalFragment,
     }
 }
 

@@ -78,7 +78,7 @@ SITE            ORIGIN  IDENTITY  SERVER            FOR         STATE  WEIGHT  O
 file.example    config  -         2001:db8:64::101  -           up        100       0       0
 "
     );
-    let found = rig.gateway.sites.shared().sites.load_full();
+    let found = rig.gateway.sites.shared([0; 32], [0; 16]).sites.load_full();
     assert_eq!(found.find("a.b.wild.example").unwrap().site.backends[0].ports, [(443, 8443)]);
     let said = rig.ok(&["sites", "drain", "*.wild.example", "2001:db8:64::102"]);
     assert_eq!(said, "2001:db8:64::102 gets no new connections of *.wild.example\n");

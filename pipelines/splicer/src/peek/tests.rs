@@ -3,10 +3,10 @@
 
 use crate::config::{Config, Listener, Timeouts};
 use crate::site::{Backend, Health, Identity, Servers, Site, SiteTable};
-use crate::stage::Stage;
+use crate::stage::{Secrets, Stage};
 use arc_swap::ArcSwap;
 use causeway_core::icmp_error::IcmpErrors;
-use causeway_core::{Duration, HeapFrame, HeapSource, Instant, Verdict};
+use causeway_core::{Class, Duration, HeapSource, Instant, Verdict};
 use causeway_flowtable::{Config as TableConfig, FlowTable, Worker};
 use causeway_tcp::options::Options;
 use causeway_tcp::{Ends, Head, segment};
@@ -224,7 +224,7 @@ fn config() -> Config {
 struct World {
     rig: Rig,
     worker: Worker,
-    stage: Stage<HeapFrame>,
+    stage: Stage,
     client: Host,
     servers: Vec<Host>,
     /// Packets under way, by when they arrive.
@@ -254,7 +254,14 @@ impl World {
         .unwrap();
         let mut servers = Servers::new();
         let sites = Arc::new(ArcSwap::from_pointee(SiteTable::of(sites, &mut servers)));
-        let stage = Stage::new(Arc::new(config), sites, IcmpErrors::new(100, 100), 0, [7; 32], [9; 16], None);
+        let stage = Stage::new(
+            Arc::new(config),
+            sites,
+            IcmpErrors::new(100, 100),
+            0,
+            Secrets { seed: [7; 32], cookies: [9; 16] },
+            None,
+        );
         Self {
             rig: Rig::lab(),
             worker: table.worker(0).unwrap(),
@@ -290,13 +297,17 @@ impl World {
         let four = octets[0] >> 4 == 4;
         let mut packets = [self.rig.packet(if four { "uplink0" } else { "tenant0" }, octets)];
         let mut verdicts = [Verdict::Consume];
-        {
+        for again in 0..2 {
+            packets[0].meta.again = again;
             let guard = self.worker.enter();
             let mut ctx = self.rig.ctx();
             if four {
                 self.stage.clients(&mut ctx, &guard, &mut packets, &mut verdicts);
             } else {
                 self.stage.servers(&mut ctx, &guard, &mut packets, &mut verdicts);
+            }
+            if !matches!(verdicts[0], Verdict::Again(Class::SpliceOut | Class::SpliceIn)) {
+                break;
             }
         }
         self.collect();
@@ -377,6 +388,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Sessions that are the gateway's own, of connections that it terminates.
+    fn terminated(&mut self) -> usize {
+        let guard = self.worker.enter();
+        let mut count = 0;
+        guard.sessions(0, 4096, |s| count += usize::from(s.is_live() && s.ctl().state() == 0));
+        count
     }
 
     fn counted(&self, name: &str) -> u64 {

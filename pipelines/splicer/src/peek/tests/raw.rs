@@ -67,7 +67,7 @@ fn rfc4987_3_6_a_syn_is_answered_and_nothing_is_kept() {
         w.network.clear();
         w.sent.truncate(1);
     }
-    assert_eq!((w.stage.terminated(), w.counted("splice-cookies")), (0, 20_000));
+    assert_eq!((w.terminated(), w.counted("splice-cookies")), (0, 20_000));
     let guard = w.worker.enter();
     let mut sessions = 0;
     guard.sessions(0, 4096, |_| sessions += 1);
@@ -106,7 +106,7 @@ fn rfc9293_3_10_7_1_segments_of_no_connection_are_reset_and_resets_are_not_answe
     w.rig.advance(Duration::from_secs(200));
     let late = w.gateway(&raw.segment(ACK, raw.seq.wrapping_add(1), &[]));
     assert_eq!(late, Verdict::Drop(causeway_core::DropReason::SpliceNoConnection));
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn rfc5961_3_2_only_the_exact_reset_ends_a_connection() {
     let mut w = world();
     let mut raw = Raw::new(40_000);
     assert_eq!(raw.open(&mut w, b"GET"), Verdict::Consume);
-    assert_eq!(w.stage.terminated(), 1);
+    assert_eq!(w.terminated(), 1);
     w.sent.clear();
     let challenged = Verdict::Drop(causeway_core::DropReason::SpliceChallenged);
     assert_eq!(w.gateway(&raw.segment(RST, raw.seq.wrapping_add(1), &[])), challenged);
@@ -124,9 +124,9 @@ fn rfc5961_3_2_only_the_exact_reset_ends_a_connection() {
     assert_eq!((last(&w).0.flags, last(&w).0.seq), (ACK, raw.ack));
     let far = w.gateway(&raw.segment(RST, raw.seq.wrapping_sub(7), &[]));
     assert_eq!(far, Verdict::Drop(causeway_core::DropReason::SplicePeekBad));
-    assert_eq!(w.stage.terminated(), 1);
+    assert_eq!(w.terminated(), 1);
     assert_eq!(w.gateway(&raw.segment(RST, raw.seq, &[])), Verdict::Consume);
-    assert_eq!((w.stage.terminated(), w.counted("splice-clients-reset")), (0, 1));
+    assert_eq!((w.terminated(), w.counted("splice-clients-reset")), (0, 1));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn the_first_octet_and_the_hello_have_to_come_in_time() {
     let mut w = world();
     let (mut silent, mut slow) = (Raw::new(40_000), Raw::new(40_001));
     let _ = (silent.open(&mut w, b""), slow.open(&mut w, b"G"));
-    assert_eq!(w.stage.terminated(), 2);
+    assert_eq!(w.terminated(), 2);
     // One octet a second is no hello, whatever is in it.
     for _ in 0..11 {
         w.run(Duration::from_secs(1), |_| false);
@@ -164,7 +164,7 @@ fn the_first_octet_and_the_hello_have_to_come_in_time() {
         let _ = w.gateway(&slow.segment(ACK, slow.seq, b"G"));
         slow.seq = slow.seq.wrapping_add(1);
     }
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
     assert_eq!((w.counted("splice-first-octet-late"), w.counted("splice-hello-late")), (1, 1));
     let resets = w.sent.iter().filter(|p| p[33] & RST != 0).count();
     assert!(resets >= 2, "{resets}");
@@ -177,7 +177,7 @@ fn a_client_and_all_clients_have_only_so_many_connections() {
     let mut w = World::new(config, vec![]);
     for (port, left) in [(40_000, 1), (40_001, 2), (40_002, 2)] {
         let _ = Raw::new(port).open(&mut w, b"G");
-        assert_eq!(w.stage.terminated(), left);
+        assert_eq!(w.terminated(), left);
     }
     assert_eq!(last(&w).0.flags & RST, RST);
     let mut other = |n: u8| {
@@ -200,7 +200,7 @@ fn a_flood_of_acknowledgements_opens_nothing() {
         w.network.clear();
         w.sent.clear();
     }
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_server_that_resets_or_never_acknowledges_ends_both_connections() {
     w.client.to_send = REQUEST.to_vec();
     assert!(w.run(Duration::from_secs(30), |w| w.counted("splice-handover-late") == 1));
     assert!(w.run(Duration::from_secs(1), |w| w.client.state() == State::Closed));
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
     // It resets what it has taken.
     let mut w = world();
     w.servers[0].listen(80);
@@ -224,5 +224,5 @@ fn a_server_that_resets_or_never_acknowledges_ends_both_connections() {
     w.mangle = |_| true;
     w.servers[0].tcp().abort();
     assert!(w.run(Duration::from_secs(5), |w| w.client.state() == State::Closed));
-    assert_eq!((w.stage.terminated(), w.counted("splice-servers-reset")), (0, 1));
+    assert_eq!((w.terminated(), w.counted("splice-servers-reset")), (0, 1));
 }

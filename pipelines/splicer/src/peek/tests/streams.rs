@@ -43,7 +43,7 @@ fn a_request_reaches_the_site_and_the_connection_is_spliced() {
     w.client.connect((PROXY, 80), 40_000);
     w.client.to_send = REQUEST.to_vec();
     exchanged(&mut w, 0, REQUEST, &data(100_000, 3));
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
     assert_eq!((w.counted("splice-accepted"), w.counted("splice-servers-opened")), (1, 1));
     assert!(w.counted("splice-to-clients") > 60);
     closes(&mut w, 0);
@@ -76,7 +76,7 @@ fn streams_stay_whole_over_the_splice_whatever_is_lost_doubled_or_late() {
                 // 12 octets of signature, and the addresses of version 2 (28), with the host as a TLV.
                 assert_eq!(server[..12], *b"\r\n\r\n\0\r\nQUIT\n");
             }
-            assert_eq!(w.stage.terminated(), 0, "{round} {identity:?}");
+            assert_eq!(w.terminated(), 0, "{round} {identity:?}");
             assert_eq!(w.counted("splice-accepted"), 1);
             closes(&mut w, 0);
         }
@@ -93,7 +93,7 @@ fn a_server_that_speaks_first_is_not_kept_waiting() {
     assert!(w.run(Duration::from_secs(5), |w| w.client.read == b"220 ready\r\n"));
     assert!(w.rig.now.since(before) < Duration::from_millis(50));
     assert_eq!(w.servers[0].read, b"PROXY TCP4 198.51.100.99 203.0.113.80 40000 2525\r\n");
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
     w.client.to_send = b"QUIT\r\n".to_vec();
     assert!(w.run(Duration::from_secs(5), |w| w.servers[0].read.ends_with(b"QUIT\r\n")));
     closes(&mut w, 0);
@@ -105,7 +105,7 @@ fn a_connection_with_nothing_ahead_is_spliced_with_the_servers_syn_ack() {
     w.servers[0].listen(2525);
     w.client.connect((PROXY, 2525), 40_000);
     assert!(w.run(Duration::from_secs(5), |w| w.servers[0].state() == State::Established));
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
     w.client.to_send = data(30_000, 1);
     w.servers[0].to_send = data(30_000, 2);
     exchanged(&mut w, 0, &data(30_000, 1), &data(30_000, 2));
@@ -122,10 +122,10 @@ fn rfc7323_3_2_a_server_without_the_timestamps_that_were_promised_is_served_term
     (w.client.to_send, w.servers[0].to_send) = (up.clone(), down.clone());
     w.client.connect((PROXY, 80), 40_000);
     exchanged(&mut w, 0, &up, &down);
-    assert_eq!((w.stage.terminated(), w.counted("splice-stays-for-timestamps")), (1, 1));
+    assert_eq!((w.terminated(), w.counted("splice-stays-for-timestamps")), (1, 1));
     closes(&mut w, 0);
     w.run(Duration::from_secs(15), |_| false);
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_connection_that_stays_terminated_ends_when_it_is_idle() {
     w.client.to_send = REQUEST.to_vec();
     assert!(w.run(Duration::from_secs(5), |w| w.servers[0].read == REQUEST));
     w.run(Duration::from_secs(70), |_| false);
-    assert_eq!((w.stage.terminated(), w.counted("splice-terminated-idle")), (0, 1));
+    assert_eq!((w.terminated(), w.counted("splice-terminated-idle")), (0, 1));
     assert_eq!((w.client.state(), w.servers[0].state()), (State::Closed, State::Closed));
 }
 
@@ -165,7 +165,7 @@ fn a_server_that_refuses_or_is_silent_gives_way_to_the_next() {
         }
         let failed = w.counted(if silent { "splice-servers-silent" } else { "splice-servers-refused" });
         assert!(failed > 0, "{silent}");
-        assert_eq!(w.stage.terminated(), 0);
+        assert_eq!(w.terminated(), 0);
     }
 }
 
@@ -176,9 +176,7 @@ fn without_any_server_the_client_is_told_and_closed_in_order() {
     w.client.to_send = REQUEST.to_vec();
     assert!(w.run(Duration::from_secs(5), |w| w.client.read.starts_with(b"HTTP/1.1 502 ")));
     assert_eq!((w.counted("splice-servers-refused"), w.counted("splice-servers-failed")), (1, 1));
-    assert!(
-        w.run(Duration::from_secs(5), |w| w.client.state() == State::Closed && w.stage.terminated() == 0)
-    );
+    assert!(w.run(Duration::from_secs(5), |w| w.client.state() == State::Closed && w.terminated() == 0));
 }
 
 #[test]
@@ -189,9 +187,7 @@ fn rfc9110_15_5_20_who_names_no_site_of_ours_is_told() {
     (w.loss, w.spread) = (10, 1000);
     assert!(w.run(Duration::from_secs(20), |w| w.client.read.starts_with(b"HTTP/1.1 421 ")));
     assert_eq!(w.counted("splice-unknown-name"), 1);
-    assert!(
-        w.run(Duration::from_secs(20), |w| w.client.state() == State::Closed && w.stage.terminated() == 0)
-    );
+    assert!(w.run(Duration::from_secs(20), |w| w.client.state() == State::Closed && w.terminated() == 0));
 }
 
 #[test]
@@ -204,7 +200,7 @@ fn rfc6066_3_a_tls_client_gets_an_alert_and_a_long_hello_is_read_over_many_segme
     w.client.connect((PROXY, 443), 40_000);
     w.client.to_send = hello.clone();
     exchanged(&mut w, 0, &hello, &data(5000, 9));
-    assert_eq!(w.stage.terminated(), 0);
+    assert_eq!(w.terminated(), 0);
 
     let mut w = World::new(config(), vec![]);
     w.client.connect((PROXY, 443), 40_000);
@@ -221,7 +217,7 @@ fn half_closed_before_the_splice_the_answer_still_comes() {
     w.client.to_send = REQUEST.to_vec();
     w.client.closes = true;
     assert!(w.run(Duration::from_secs(5), |w| w.servers[0].state() == State::CloseWait));
-    assert!(w.run(Duration::from_secs(1), |w| w.stage.terminated() == 0));
+    assert!(w.run(Duration::from_secs(1), |w| w.terminated() == 0));
     assert_eq!(w.servers[0].read, REQUEST);
     w.servers[0].to_send = data(20_000, 1);
     w.servers[0].closes = true;
