@@ -1352,3 +1352,6 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, to: IpAddr, octets: &[u8]) {
     packet.meta.l4 = if four { 20 } else { 40 };
     ctx.send(packet, egress);
 }
+
+#[cfg(test)]
+mod tests;

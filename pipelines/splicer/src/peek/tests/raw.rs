@@ -1,0 +1,230 @@
+//! Segments made by hand: what a stranger may send.
+
+use super::*;
+
+/// A client that makes its segments itself.
+struct Raw {
+    ends: Ends,
+    seq: u32,
+    ack: u32,
+    stamps: Option<(u32, u32)>,
+}
+
+impl Raw {
+    fn new(port: u16) -> Self {
+        let remote = SocketAddr::new(PROXY.parse().unwrap(), 80);
+        // From where we stand, it is the remote end.
+        let ends = Ends { local: SocketAddr::new(CLIENT.parse().unwrap(), port), remote };
+        Self { ends, seq: 0x7fff_fff0, ack: 0, stamps: None }
+    }
+
+    fn segment(&self, flags: u8, seq: u32, data: &[u8]) -> Vec<u8> {
+        let options = Options {
+            mss: (flags & SYN != 0).then_some(1460),
+            timestamps: self.stamps,
+            window_scale: (flags & SYN != 0).then_some(7),
+            ..Options::default()
+        };
+        let mut packet = Vec::new();
+        let head = Head { seq, ack: self.ack, flags, window: 60_000 };
+        super::super::side::emit(&mut packet, &self.ends, head, &options, data, 1);
+        packet
+    }
+
+    /// Opens a connection; its acknowledgement may have data.
+    fn open(&mut self, w: &mut World, data: &[u8]) -> Verdict {
+        let verdict = w.gateway(&self.segment(SYN, self.seq, &[]));
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+        let answer = last(w);
+        assert_eq!((answer.0.flags, answer.0.ack), (SYN | ACK, self.seq.wrapping_add(1)));
+        self.ack = answer.0.seq.wrapping_add(1);
+        self.seq = self.seq.wrapping_add(1);
+        if let (Some(stamps), Some((value, _))) = (&mut self.stamps, answer.1.timestamps) {
+            stamps.1 = value;
+        }
+        let verdict = w.gateway(&self.segment(ACK, self.seq, data));
+        self.seq = self.seq.wrapping_add(data.len() as u32);
+        verdict
+    }
+}
+
+fn last(w: &World) -> (Head, Options) {
+    let packet = w.sent.last().expect("something was sent");
+    let s = segment::parse(packet, causeway_core::IfId(1)).unwrap();
+    (s.head, s.options())
+}
+
+fn world() -> World {
+    World::new(config(), vec![site("site1.example", Identity::None, &[VM1])])
+}
+
+#[test]
+fn rfc4987_3_6_a_syn_is_answered_and_nothing_is_kept() {
+    let mut w = world();
+    for n in 0..20_000u16 {
+        let raw = Raw { seq: u32::from(n) * 77_777, stamps: Some((1, 0)), ..Raw::new(1024 + n) };
+        assert!(matches!(w.gateway(&raw.segment(SYN, raw.seq, &[])), Verdict::Forward { .. }));
+        w.network.clear();
+        w.sent.truncate(1);
+    }
+    assert_eq!((w.terminated(), w.counted("splice-cookies")), (0, 20_000));
+    let guard = w.worker.enter();
+    let mut sessions = 0;
+    guard.sessions(0, 4096, |_| sessions += 1);
+    assert_eq!(sessions, 0);
+}
+
+#[test]
+fn rfc9293_3_7_1_what_is_agreed_to_is_in_the_syn_ack() {
+    let mut w = world();
+    let raw = Raw { stamps: Some((5, 0)), ..Raw::new(40_000) };
+    let _ = w.gateway(&raw.segment(SYN, raw.seq, &[]));
+    let (_, options) = last(&w);
+    assert_eq!((options.mss, options.window_scale, options.sack_permitted), (Some(1440), Some(7), false));
+    assert_eq!(options.timestamps.unwrap().1, 5);
+}
+
+#[test]
+fn rfc9293_3_10_7_1_segments_of_no_connection_are_reset_and_resets_are_not_answered() {
+    let mut w = world();
+    let mut raw = Raw::new(40_000);
+    raw.ack = 99;
+    for (flags, reset) in
+        [(ACK, true), (ACK | FIN, true), (SYN | ACK, true), (RST, false), (RST | ACK, false)]
+    {
+        w.sent.clear();
+        let verdict = w.gateway(&raw.segment(flags, 5, &[]));
+        assert_eq!(verdict, Verdict::Drop(causeway_core::DropReason::SpliceNoConnection));
+        assert_eq!(w.sent.len(), usize::from(reset), "{flags:x}");
+        if reset {
+            assert_eq!((last(&w).0.flags & RST, last(&w).0.seq), (RST, 99));
+        }
+    }
+    // An old cookie is none.
+    let _ = w.gateway(&raw.segment(SYN, raw.seq, &[]));
+    raw.ack = last(&w).0.seq.wrapping_add(1);
+    w.rig.advance(Duration::from_secs(200));
+    let late = w.gateway(&raw.segment(ACK, raw.seq.wrapping_add(1), &[]));
+    assert_eq!(late, Verdict::Drop(causeway_core::DropReason::SpliceNoConnection));
+    assert_eq!(w.terminated(), 0);
+}
+
+#[test]
+fn rfc5961_3_2_only_the_exact_reset_ends_a_connection() {
+    let mut w = world();
+    let mut raw = Raw::new(40_000);
+    assert_eq!(raw.open(&mut w, b"GET"), Verdict::Consume);
+    assert_eq!(w.terminated(), 1);
+    w.sent.clear();
+    let challenged = Verdict::Drop(causeway_core::DropReason::SpliceChallenged);
+    assert_eq!(w.gateway(&raw.segment(RST, raw.seq.wrapping_add(1), &[])), challenged);
+    assert_eq!(w.gateway(&raw.segment(SYN, raw.seq, &[])), challenged);
+    // Once a second, and it tells where the connection is.
+    assert_eq!(w.sent.len(), 1);
+    assert_eq!((last(&w).0.flags, last(&w).0.seq), (ACK, raw.ack));
+    let far = w.gateway(&raw.segment(RST, raw.seq.wrapping_sub(7), &[]));
+    assert_eq!(far, Verdict::Drop(causeway_core::DropReason::SplicePeekBad));
+    assert_eq!(w.terminated(), 1);
+    assert_eq!(w.gateway(&raw.segment(RST, raw.seq, &[])), Verdict::Consume);
+    assert_eq!((w.terminated(), w.counted("splice-clients-reset")), (0, 1));
+}
+
+#[test]
+fn rfc7323_5_3_an_old_timestamp_is_not_believed_and_none_is_neither() {
+    let mut w = world();
+    let mut raw = Raw { stamps: Some((1000, 0)), ..Raw::new(40_000) };
+    assert_eq!(raw.open(&mut w, b"G"), Verdict::Consume);
+    let old = Verdict::Drop(causeway_core::DropReason::SpliceOldTimestamp);
+    let echo = raw.stamps.unwrap().1;
+    raw.stamps = Some((999, echo));
+    assert_eq!(w.gateway(&raw.segment(ACK, raw.seq, b"E")), old);
+    raw.stamps = None;
+    assert_eq!(w.gateway(&raw.segment(ACK, raw.seq, b"E")), old);
+    raw.stamps = Some((1001, echo));
+    assert_eq!(
+        w.gateway(&raw.segment(ACK, raw.seq, b"ET / HTTP/1.1\r\nHost: site1.example\r\n\r\n")),
+        Verdict::Consume
+    );
+    // It has come to a server.
+    assert!(w.sent.iter().any(|p| p[0] >> 4 == 6));
+}
+
+#[test]
+fn the_first_octet_and_the_hello_have_to_come_in_time() {
+    let mut w = world();
+    // The host at the client's address knows nothing of them.
+    w.mangle = |_| false;
+    let (mut silent, mut slow) = (Raw::new(40_000), Raw::new(40_001));
+    let _ = (silent.open(&mut w, b""), slow.open(&mut w, b"G"));
+    assert_eq!(w.terminated(), 2);
+    // One octet a second is no hello, whatever is in it.
+    for _ in 0..11 {
+        w.run(Duration::from_secs(1), |_| false);
+        if w.counted("splice-hello-late") == 1 {
+            break;
+        }
+        let _ = w.gateway(&slow.segment(ACK, slow.seq, b"G"));
+        slow.seq = slow.seq.wrapping_add(1);
+    }
+    assert_eq!(w.terminated(), 0);
+    assert_eq!((w.counted("splice-first-octet-late"), w.counted("splice-hello-late")), (1, 1));
+    let resets = w.sent.iter().filter(|p| p[33] & RST != 0).count();
+    assert!(resets >= 2, "{resets}");
+}
+
+#[test]
+fn a_client_and_all_clients_have_only_so_many_connections() {
+    let mut config = config();
+    (config.limits.peeks, config.limits.peeks_per_client) = (3, 2);
+    let mut w = World::new(config, vec![]);
+    for (port, left) in [(40_000, 1), (40_001, 2), (40_002, 2)] {
+        let _ = Raw::new(port).open(&mut w, b"G");
+        assert_eq!(w.terminated(), left);
+    }
+    assert_eq!(last(&w).0.flags & RST, RST);
+    let mut other = |n: u8| {
+        let mut raw = Raw::new(40_000);
+        raw.ends.local = SocketAddr::new(IpAddr::from([198, 51, 100, n]), 40_000);
+        raw.open(&mut w, b"G")
+    };
+    assert_eq!(other(1), Verdict::Consume);
+    assert_eq!(other(2), Verdict::Drop(causeway_core::DropReason::SplicePeeksFull));
+}
+
+#[test]
+fn a_flood_of_acknowledgements_opens_nothing() {
+    let mut w = world();
+    let mut dice = Dice(9);
+    for n in 0..20_000u32 {
+        let mut raw = Raw::new(1024 + (n % 60_000) as u16);
+        raw.ack = dice.roll(1 << 32) as u32;
+        let _ = w.gateway(&raw.segment(ACK, dice.roll(1 << 32) as u32, b"x"));
+        w.network.clear();
+        w.sent.clear();
+    }
+    assert_eq!(w.terminated(), 0);
+}
+
+#[test]
+fn a_server_that_resets_or_never_acknowledges_ends_both_connections() {
+    // It takes the connection and then says nothing: everything but its SYN-ACK is lost.
+    let mut w = world();
+    w.servers[0].listen(80);
+    w.mangle = |p| p[0] >> 4 == 4 || p[24..40] == p[8..24] || p[53] & SYN != 0;
+    w.client.connect((PROXY, 80), 40_000);
+    w.client.to_send = REQUEST.to_vec();
+    assert!(w.run(Duration::from_secs(30), |w| w.counted("splice-handover-late") == 1));
+    assert!(w.run(Duration::from_secs(1), |w| w.client.state() == State::Closed));
+    assert_eq!(w.terminated(), 0);
+    // It resets what it has taken.
+    let mut w = world();
+    w.servers[0].listen(80);
+    w.mangle = |p| p[0] >> 4 == 4 || p[53] & SYN != 0;
+    w.client.connect((PROXY, 80), 40_000);
+    w.client.to_send = REQUEST.to_vec();
+    assert!(w.run(Duration::from_secs(5), |w| w.counted("splice-servers-opened") == 1));
+    w.mangle = |_| true;
+    w.servers[0].tcp().abort();
+    assert!(w.run(Duration::from_secs(5), |w| w.client.state() == State::Closed));
+    assert_eq!((w.terminated(), w.counted("splice-servers-reset")), (0, 1));
+}
