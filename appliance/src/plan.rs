@@ -3,8 +3,10 @@
 
 pub mod dns64;
 pub mod first_hop;
+pub mod splicer;
 mod views;
 
+pub use splicer::{PortMapRange, SplicerPlan};
 pub use views::View;
 pub(crate) use views::gains;
 
@@ -15,9 +17,9 @@ use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::route::{Route4, Route6, RouteError, Target};
 use causeway_core::{IfId, Instant, Interface, Interfaces, Prefix4, Prefix6, Role, Routes, Validation};
 use causeway_dns64::status::UpstreamsStatus;
-use causeway_wire::{MacAddr, l4};
+use causeway_wire::MacAddr;
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -47,6 +49,8 @@ pub struct Plan {
     pub neighbor: causeway_neighbor::Config,
     /// NAT64, if it is configured.
     pub nat64: Option<Nat64Plan>,
+    /// The splicer, if it is configured.
+    pub splicer: Option<SplicerPlan>,
     /// The virtual routers, if any are configured.
     pub vrrp: Option<Arc<causeway_vrrp::Config>>,
     /// What lowers their priority.
@@ -135,13 +139,29 @@ impl Plan {
         ports: &[PortFacts],
         before: Option<(&Self, Instant)>,
     ) -> Result<Self, PlanError> {
+        Self::build_with(config, ports, before, &[])
+    }
+
+    /// The same with port maps that were asked for while the gateway ran, besides those of the configuration. Without
+    /// NAT64 there are none.
+    ///
+    /// # Errors
+    /// As for [`Self::build`]; also for a port map that contradicts another mapping.
+    pub fn build_with(
+        config: &Config,
+        ports: &[PortFacts],
+        before: Option<(&Self, Instant)>,
+        port_maps: &[causeway_nat64::StaticMapping],
+    ) -> Result<Self, PlanError> {
         let (before, now) = before.map_or((None, Instant::ZERO), |(plan, now)| (Some(plan), now));
         let generation = before.map_or(1, |b| b.generation + 1);
         let nat64 = match &config.nat64 {
             None => None,
             Some(n) => {
                 let old = before.and_then(|b| b.nat64.as_ref());
-                let config = Arc::new(nat64(n, generation, old.map(|old| &*old.config))?);
+                let mut maps = splicer::port_maps(config);
+                maps.extend_from_slice(port_maps);
+                let config = Arc::new(nat64(n, &maps, generation, old.map(|old| &*old.config))?);
                 let pool = old
                     .map_or_else(|| causeway_nat64::Pool4::new(&config), |old| old.pool.successor(&config));
                 Some(Nat64Plan { config, pool: Arc::new(pool) })
@@ -149,13 +169,14 @@ impl Plan {
         };
         let addresses: Vec<Prefix4> =
             nat64.as_ref().map_or_else(Vec::new, |n: &Nat64Plan| n.config.addresses().collect());
-        let own = interfaces(config, ports, &addresses)?;
+        let splicer = splicer::splicer_of(config, generation, before);
+        let own = interfaces(config, ports, &addresses, splicer.as_ref())?;
         let vrrp = first_hop::vrrp_of(config, ports);
         let (active, standby) = match &vrrp {
-            None => (view(config, ports, own, &addresses)?, None),
+            None => (view(config, ports, own, &addresses, splicer.as_ref())?, None),
             Some(vrrp) => {
                 let standby = views::standing_by(&own, &vrrp.routers);
-                let mut standby = view(config, ports, standby, &[])?;
+                let mut standby = view(config, ports, standby, &[], None)?;
                 standby.classifier = standby.classifier.standing_by();
                 let on_link = |n: usize| {
                     let network = config.networks.get(n);
@@ -165,7 +186,7 @@ impl Plan {
                     })
                 };
                 let active = views::with_virtual(&own, vrrp, on_link);
-                (view(config, ports, active, &addresses)?, Some(standby))
+                (view(config, ports, active, &addresses, splicer.as_ref())?, Some(standby))
             }
         };
         check_macs(&active.interfaces, ports)?;
@@ -188,6 +209,7 @@ impl Plan {
             standby,
             neighbor,
             nat64,
+            splicer,
             vrrp: vrrp.map(Arc::new),
             tracking,
             ra: Arc::new(ra),
@@ -262,6 +284,7 @@ fn view(
     ports: &[PortFacts],
     interfaces: Interfaces,
     addresses: &[Prefix4],
+    splicer: Option<&SplicerPlan>,
 ) -> Result<View, PlanError> {
     let (six, four) = routes(config, &interfaces);
     let routes = Routes::build(&interfaces, &six, &four)?;
@@ -272,13 +295,27 @@ fn view(
         six.iter().map(|r| r.prefix).filter(|r| prefixes.iter().any(|p| r.len() > p.len() && p.overlaps(*r)));
     let native = native.collect();
     let macs = vec![Vec::new(); ports.len()];
-    let classifier = Classifier::new(&interfaces, &macs, prefixes, addresses.to_vec()).with_native(native);
+    let mut classifier =
+        Classifier::new(&interfaces, &macs, prefixes, addresses.to_vec()).with_native(native);
+    if let Some(s) = splicer {
+        classifier = classifier.with_splicer(&s.addresses, &s.sources(), s.clients());
+    }
     let forward = Arc::new(forward(config, &interfaces)?);
     Ok(View { interfaces, routes, classifier, forward })
 }
 
-/// The interfaces; uplinks answer ARP for `addresses`, those that NAT64 translates.
-fn interfaces(config: &Config, ports: &[PortFacts], addresses: &[Prefix4]) -> Result<Interfaces, PlanError> {
+/// The interfaces; uplinks answer ARP for `addresses`, those that NAT64 translates, and for the splicer's.
+fn interfaces(
+    config: &Config,
+    ports: &[PortFacts],
+    addresses: &[Prefix4],
+    splicer: Option<&SplicerPlan>,
+) -> Result<Interfaces, PlanError> {
+    let service4: Vec<Ipv4Addr> = splicer.map_or_else(Vec::new, |s| s.addresses.clone());
+    let mut proxy4 = addresses.to_vec();
+    // Those with port maps are NAT64's too.
+    let more = service4.iter().filter(|a| !addresses.iter().any(|p| p.contains(**a)));
+    proxy4.extend(more.filter_map(|a| Prefix4::new(*a, 32)));
     let list = config.networks.iter().map(|network| {
         let name = network.name.as_str().to_owned();
         let port = ports.iter().position(|p| p.name == network.port.as_str());
@@ -303,7 +340,8 @@ fn interfaces(config: &Config, ports: &[PortFacts], addresses: &[Prefix4]) -> Re
             addrs4: network.addresses4.iter().map(|own| (own.address, own.prefix)).collect(),
             service6: Vec::new(),
             on_link6: network.on_link6.clone(),
-            proxy4: if network.role == Role::Uplink { addresses.to_vec() } else { Vec::new() },
+            proxy4: if network.role == Role::Uplink { proxy4.clone() } else { Vec::new() },
+            service4: if network.role == Role::Uplink { service4.clone() } else { Vec::new() },
             sources6: network.sources.clone(),
             validation: match network.source_validation {
                 config::SourceValidation::Off => Validation::Off,
@@ -424,10 +462,11 @@ fn forward(config: &Config, interfaces: &Interfaces) -> Result<causeway_forward:
 
 fn nat64(
     n: &config::Nat64,
+    port_maps: &[causeway_nat64::StaticMapping],
     generation: u64,
     old: Option<&causeway_nat64::Config>,
 ) -> Result<causeway_nat64::Config, PlanError> {
-    let options = nat64_options(n, generation);
+    let options = nat64_options(n, port_maps, generation);
     // Flows know their prefix by its number, which a prefix that stays keeps.
     Ok(match old {
         Some(old) => old.successor(options)?,
@@ -435,9 +474,13 @@ fn nat64(
     })
 }
 
-/// What NAT64 is told of its part of a configuration.
-pub(crate) fn nat64_options(n: &config::Nat64, generation: u64) -> causeway_nat64::Options {
-    use causeway_nat64::{Filtering, Options, StaticMapping, Subscribers, Tenant, Timeouts};
+/// What NAT64 is told of its part of a configuration, and of port maps besides.
+pub(crate) fn nat64_options(
+    n: &config::Nat64,
+    port_maps: &[causeway_nat64::StaticMapping],
+    generation: u64,
+) -> causeway_nat64::Options {
+    use causeway_nat64::{Filtering, Options, Subscribers, Tenant, Timeouts};
     let t = &n.timeouts;
     Options {
         prefixes: n.prefixes.iter().map(|p| p.prefix()).collect(),
@@ -491,14 +534,8 @@ pub(crate) fn nat64_options(n: &config::Nat64, generation: u64) -> causeway_nat6
         static_mappings: n
             .static_mappings
             .iter()
-            .map(|m| StaticMapping {
-                protocol: match m.protocol {
-                    config::StaticProtocol::Tcp => l4::PROTO_TCP,
-                    config::StaticProtocol::Udp => l4::PROTO_UDP,
-                },
-                outside: (m.outside.address(), m.outside.port()),
-                inside: (m.inside.address(), m.inside.port()),
-            })
+            .map(|m| splicer::static_mapping(m.protocol, m.outside, m.inside))
+            .chain(port_maps.iter().copied())
             .collect(),
         log: n.log.options(),
     }

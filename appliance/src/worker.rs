@@ -16,6 +16,7 @@
 //! plain memory.
 
 use crate::plan::{Plan, View};
+use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use causeway_core::event::Events;
 use causeway_core::icmp_error::IcmpErrors;
@@ -30,15 +31,16 @@ use causeway_flowtable::{
 use causeway_forward::{Forward, SourceGuard};
 use causeway_nat64::{Expiry, Log, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
+use causeway_splicer::site::SiteTable;
 use causeway_wire::MacAddr;
 use causeway_wire::ethernet;
 use causeway_wire::ethernet::EthernetRepr;
 use causeway_wire::ipv6::{self, Ipv6Repr};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Packets that wait in a worker's ring for their owner.
 const HANDOFF_RING: usize = 1024;
@@ -64,6 +66,8 @@ const SWEEP_PERIOD_US: u64 = 4_000_000;
 pub const SWEEP_AT_MOST: u32 = 32;
 /// Fewer than these are put off.
 const SWEEP_AT_LEAST: u64 = 16;
+/// Longer than any connection of the gateway's own takes that has an entry in the flow table.
+const LOCAL_TICKS: u32 = (120_000_000 / causeway_flowtable::TICK_MICROS) as u32;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;
 
@@ -196,6 +200,20 @@ impl DnsShared {
     }
 }
 
+/// What the splicer's workers share.
+#[derive(Debug, Clone)]
+pub struct SplicerShared {
+    /// The sites, as control has published them last. Read for new connections.
+    pub sites: Arc<ArcSwap<SiteTable>>,
+    /// Servers that are to be checked, each once, when they become known: for the checker of worker 0
+    /// (`causeway_splicer::site::Checker`).
+    pub fresh: Arc<SegQueue<Weak<causeway_splicer::site::Server>>>,
+    /// What sequence numbers, ports and cookies are made with. Nobody outside knows it.
+    pub secret: [u8; 32],
+    /// What SYN cookies are made with, at every worker: a client's acknowledgement may come to another than its SYN.
+    pub cookies: [u8; 16],
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared<F> {
@@ -211,6 +229,8 @@ pub struct Shared<F> {
     pub bindings: Arc<Bindings>,
     /// What the resolver's workers share; nothing without DNS64.
     pub dns: Option<DnsShared>,
+    /// What the splicer's workers share: always there in a gateway, since a reload may add the splicer.
+    pub splicer: Option<SplicerShared>,
     /// Another gateway has all leases and is ready to take over.
     pub peer_ready: AtomicBool,
     /// Worker 0 has seen to it that the gateway may end.
@@ -236,6 +256,7 @@ impl<F> Shared<F> {
             vrrp: Arc::new(causeway_vrrp::Shared::new()),
             bindings,
             dns: None,
+            splicer: None,
             peer_ready: AtomicBool::new(false),
             left: AtomicBool::new(false),
             slots_per_worker,
@@ -312,19 +333,27 @@ fn nat64<F: Frame>(plan: &Plan, log: &Arc<Log>) -> Option<Nat64<F>> {
 struct Judge<'a> {
     guard: &'a Guard<'a>,
     nat64: Option<Expiry<'a>>,
+    splicer: Option<causeway_splicer::splice::Expiry<'a>>,
     forward: causeway_forward::Expiry<'a>,
 }
 
 impl Sweeper for Judge<'_> {
     fn judge(&mut self, session: &Session<'_>, ctl: Ctl, now: Tick) -> Fate {
-        if session.kind() == Kind::Native6 {
-            return self.forward.judge(session, ctl, now);
+        match session.kind() {
+            Kind::Native6 => self.forward.judge(session, ctl, now),
+            Kind::Spliced => self.splicer.as_mut().map_or(Fate::End, |s| s.judge(session, ctl, now)),
+            Kind::Nat64 => self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now)),
+            // A health check's: its owner ends it, if it has not gone.
+            Kind::Local if now.since(ctl.last_seen()) > LOCAL_TICKS => Fate::End,
+            Kind::Local => Fate::Keep,
         }
-        self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now))
     }
 
     fn session_ended(&mut self, session: &Session<'_>) {
         self.forward.session_ended(session);
+        if let Some(s) = &mut self.splicer {
+            s.session_ended(session);
+        }
         match &mut self.nat64 {
             Some(n) => n.session_ended(session),
             None => causeway_nat64::forget(self.guard, session, self),
@@ -350,6 +379,8 @@ struct Stages<S: FrameSource> {
     first_hop: FirstHop,
     /// DNS64, if it is configured.
     resolver: Option<Box<causeway_dns64::Stage>>,
+    /// The splicer, if it is configured.
+    splicer: Option<Box<causeway_splicer::Stage>>,
     /// Limits the ICMP errors that the neighbour stage asks for.
     errors: IcmpErrors,
     source: S,
@@ -457,6 +488,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             sources: SourceGuard::new(&plan.active.interfaces, Arc::clone(&shared.bindings)),
             first_hop: FirstHop::new(&plan, &shared, id),
             resolver: resolver::stage(&plan, &shared, id),
+            splicer: splicer::stage(&plan, &shared, id),
             errors: plan.icmp_errors(),
             source,
             outbox: Outbox::new(),
@@ -555,6 +587,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
             self.stages.neighbors.keep(plan.kept());
             self.stages.first_hop.adopt(&plan, now);
             resolver::adopt(&mut self.stages.resolver, &plan, &self.shared, self.id);
+            splicer::adopt(&mut self.stages.splicer, &plan, &self.shared, self.id);
             // RFC 9568 6.4.2: what active virtual routers got is announced as if they had just become active.
             if self.id == 0
                 && self.active
@@ -610,6 +643,7 @@ macro_rules! ctx {
 
 mod first_hop;
 mod resolver;
+mod splicer;
 use first_hop::{FirstHop, Service};
 
 impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
@@ -725,8 +759,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 Some(s) => s.v4_to_v6(&mut ctx!(self), self.guard, burst, verdicts),
                 None => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
             },
-            // Nothing is spliced yet: no address is of these classes.
-            Class::SpliceIn | Class::SpliceOut => verdicts.fill(Verdict::Drop(DropReason::NoRoute)),
+            Class::SpliceIn | Class::SpliceOut => self.splice(class, burst, verdicts),
             Class::Forward6 => self.stages.forward.process(&mut ctx!(self), self.guard, burst, verdicts),
             Class::Local => {
                 self.run_local(burst, again);
@@ -930,6 +963,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
         self.first_hop_timers();
         self.resolver_timers();
+        self.splicer_timers();
         self.stages.neighbors.tick(&mut ctx!(self), &mut self.stages.errors, TIMERS_PER_POLL);
         if let Some(stage) = &mut self.stages.nat64 {
             stage.poll(&mut ctx!(self), self.guard);
@@ -950,6 +984,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         let mut judge = Judge {
             guard: self.guard,
             nat64: self.stages.nat64.as_ref().map(|n| n.expiry(self.guard, self.counters, self.now)),
+            splicer: self.stages.splicer.as_ref().map(|s| s.expiry(self.counters)),
             forward: causeway_forward::Expiry { config: &self.view.forward, counters: self.counters },
         };
         let slots = u32::try_from(slots.min(u64::from(SWEEP_AT_MOST))).unwrap_or(0);

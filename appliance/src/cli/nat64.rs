@@ -115,7 +115,9 @@ fn refuse(problem: &str, code: u8, as_json: bool, out: &mut Output) -> u8 {
 
 fn calculation(config: &Config) -> Result<Deterministic, String> {
     let nat64 = config.nat64.as_ref().ok_or("the configuration has no [nat64]")?;
-    let checked = causeway_nat64::Config::new(nat64_options(nat64, 0)).map_err(|e| e.to_string())?;
+    let checked =
+        causeway_nat64::Config::new(nat64_options(nat64, &crate::plan::splicer::port_maps(config), 0))
+            .map_err(|e| e.to_string())?;
     Deterministic::of(&checked).ok_or_else(|| "nat64.allocation.mode is not \"deterministic\"".to_owned())
 }
 

@@ -4,9 +4,10 @@ mod dhcpv6;
 mod dns64;
 mod nat64;
 mod ra;
+mod splicer;
 mod vrrp;
 
-use super::read::{Item, Read, Source};
+use super::read::{At, Item, Read, Source};
 use super::schema::{Draft, NetworkDraft, RouteDraft};
 use super::types::{self, Written};
 use super::{
@@ -39,6 +40,10 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     dhcpv6::check(source, &draft, &networks, &mut notes);
     let next_hops = vrrp::check(source, &draft, &networks, &mut notes);
     let dns64 = dns64::check(source, &draft, &networks, &mut notes);
+    let sources = splicer::check(source, &draft, &networks, &mut notes);
+    if let Some(splicer) = &mut draft.splicer {
+        splicer.resolved_sources = sources;
+    }
     isolation(source, &draft, &networks);
     notes_on_timeouts(&draft, &mut notes);
     let resolved = profile::check(source, &draft, &networks, &mut notes).unwrap_or_default();
@@ -59,7 +64,11 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     // What only the packet path knows: a file that passes is one that a gateway starts with.
     if let Some(places) = places.filter(|_| !source.bad(""))
         && let Some(n) = &config.nat64
-        && let Err(e) = causeway_nat64::Config::new(crate::plan::nat64_options(n, 0))
+        && let Err(e) = causeway_nat64::Config::new(crate::plan::nat64_options(
+            n,
+            &crate::plan::splicer::port_maps(&config),
+            0,
+        ))
     {
         places.error(source, &e);
     }
@@ -681,10 +690,15 @@ fn nat64(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut V
             prefix.at.path
         ));
     }
+    uplink4(source, networks, &nat64.at);
+}
+
+/// What needs IPv4 needs an uplink that has it.
+fn uplink4(source: &Source<'_>, networks: &[Checked], at: &At) {
     let uplink4 = networks.iter().any(|n| n.built.role == Role::Uplink && !n.built.addresses4.is_empty());
     if !uplink4 && !source.bad("network[") {
         let allowed = "at least one [[network]] with role = \"uplink\" and `addresses4`";
-        source.error(&nat64.at, "no uplink has an IPv4 address", allowed);
+        source.error(at, "no uplink has an IPv4 address", allowed);
     }
 }
 

@@ -51,6 +51,10 @@ fn label(element: &Value) -> Option<String> {
         .find_map(text)
         .map(ToOwned::to_owned)
         .or_else(|| Some(format!("{} {}", text("protocol")?, text("outside")?)))
+        // A listener, a server and a rule of the splicer.
+        .or_else(|| Some(format!("{}:{}", text("address")?, element.get("port")?)))
+        .or_else(|| element.get("weight").and(text("address")).map(ToOwned::to_owned))
+        .or_else(|| element.get("backend").and(text("protocol")).map(ToOwned::to_owned))
         .or_else(|| Some(format!("{} {} {}", text("network")?, element.get("vrid")?, text("family")?)))
         .or_else(|| {
             let iaid = element.get("iaid").map_or_else(String::new, |iaid| format!(" {iaid}"));

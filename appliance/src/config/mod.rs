@@ -20,6 +20,7 @@ mod read;
 mod render;
 mod schema;
 pub mod special;
+mod splicer;
 mod types;
 
 pub use diff::{Change, changes, restart_needed};
@@ -31,20 +32,24 @@ pub use first_hop::{
 };
 pub use nat64::{Allocation, Limits, StaticMapping, Subscribers, Tenant};
 pub use natlog::{Collector, NatLog};
+pub use splicer::{
+    AlpnRule, Backend, Health, Listener, PortMap, Site, SpliceLimits, SpliceTcp, SpliceTimeouts, Splicer,
+};
 pub use types::{
     AbsolutePath, AckTimeout, AddressFamily, AddressRange, AllocationMode, AloneAfter, Alpn, AnswerOctets,
-    BlockSize, BootUrl, Burst, CacheTtl, Checksum4, ClassOctet, ClientLength, Connections, Core, Delay,
-    DelegatedLength, Descriptors, DnsLifetime, DohPath, Domain, DomainName, DontFragment, Duid, Endpoint4,
-    Endpoint6, Entries, FailureTtl, Filtering, History, HoldDown, HopLimit, Host4, Host6, Iaid, IdleAfter,
-    Inbound, InterfaceId, LeaseLifetime, Leases, Lifetime, LinkLocal, LocalTtl, LogFormat, Lookups, Mac,
-    MaxInterval, MemorySize, Messages, MinInterval, MssClamp, Mtu, Name, Nat64Prefix, Neighbors, OnFailure,
-    PacketOctets, Packets, Patience, Pause, PciAddress, PeerAddress, Penalty, PerClient, PerSecond,
-    PortNumber, PortRange, PortalUri, Ports, PortsMax, PortsMin, Prefix, Questions, Refresh, Resolver, Rest,
+    BlockSize, BootUrl, Burst, CacheTtl, Checks, Checksum4, ClassOctet, ClientLength, ClientPrefix,
+    Connections, Core, Delay, DelegatedLength, Descriptors, DnsLifetime, DohPath, Domain, DomainName,
+    DontFragment, Duid, Endpoint4, Endpoint6, Entries, FailureTtl, Filtering, History, HoldDown, HopLimit,
+    Host4, Host6, Iaid, IdentityKind, IdleAfter, Inbound, InputOctets, InterfaceId, LeaseLifetime, Leases,
+    Lifetime, LinkLocal, LocalTtl, LogFormat, Lookups, Mac, MaxInterval, MemorySize, Messages, MinInterval,
+    MssClamp, Mtu, Name, Nat64Prefix, Neighbors, OnFailure, PacketOctets, Packets, Patience, Pause,
+    PciAddress, PeekedConnections, PeerAddress, Penalty, PerClient, PerSecond, PortNumber, PortRange,
+    PortRange4, PortalUri, Ports, PortsAt, PortsMax, PortsMin, Prefix, Questions, Refresh, Resolver, Rest,
     RetryMost, RouterLifetime, RouterPreference, SampleEvery, SegmentOctets, ServerPreference,
-    ServicePriority, SessionRate, SessionsMax, Solicited, SourceValidation, Span, SpanOrOff, StaleAfter,
-    StaleFor, StaleTtl, StaticProtocol, SubscriberEntries, SubscriberLength, Target, TemplateInterval,
-    Timeout, Tries, UdpZeroChecksum, UnicastAddress, Vdev, Vlan, Vrid, VrrpInterval, VrrpPriority, Waiting,
-    Workers,
+    ServicePriority, SessionRate, SessionsMax, SiteName, Solicited, SourceValidation, Span, SpanOrOff,
+    StaleAfter, StaleFor, StaleTtl, StaticProtocol, SubscriberEntries, SubscriberLength, Target,
+    TemplateInterval, Timeout, TriedBy, Tries, UdpZeroChecksum, UnicastAddress, Vdev, Vlan, Vrid,
+    VrrpInterval, VrrpPriority, Waiting, Weight, WindowScale, Workers,
 };
 
 use causeway_core::net::{Prefix4, Prefix6, Role};
@@ -77,6 +82,9 @@ pub struct Config {
     /// The resolver, if it is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns64: Option<Dns64>,
+    /// The splicer, if it is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splicer: Option<Splicer>,
     /// The DHCPv6 server, if a network or a link behind relays has DHCPv6.
     pub dhcpv6: Option<DhcpServer>,
     /// The virtual routers, if there are any.
@@ -109,6 +117,8 @@ pub struct Resolved {
     pub sessions: u32,
     /// Mappings of the flow table.
     pub mappings: u32,
+    /// Spliced connections of the flow table.
+    pub spliced: u32,
     /// What workers do when there is nothing to do: `spin` or `backoff`.
     pub idle: String,
 }
@@ -144,6 +154,9 @@ pub struct Capacity {
     /// Endpoint-independent mappings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mappings: Option<Entries>,
+    /// Spliced connections, each of which is one of the sessions too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spliced: Option<Entries>,
 }
 
 /// `[[port]]`: a device.

@@ -39,9 +39,16 @@ pub(super) fn check(
         port_fits(source, draft, networks, profile, named, configured, port, notes);
     }
     let capacity = profile.capacity();
+    let sessions = draft.capacity.sessions.map_or(capacity.sessions, |n| n.get());
+    // Each spliced connection is a session too.
+    if let Some(n) = draft.capacity.spliced.filter(|n| n.get() > sessions) {
+        let problem = format!("{n}, more than the sessions, which are {sessions}");
+        source.error(&draft.spliced, problem, format!("at most {sessions}"));
+    }
     Some(Resolved {
         workers: configured.unwrap_or(profile.cores().default_workers),
-        sessions: draft.capacity.sessions.map_or(capacity.sessions, |n| n.get()),
+        sessions,
+        spliced: draft.capacity.spliced.map_or(capacity.spliced.min(sessions), |n| n.get()),
         mappings: draft.capacity.mappings.map_or(capacity.mappings, |n| n.get()),
         idle: match profile.cores().idle {
             Idle::Spin => "spin",

@@ -3,6 +3,7 @@
 mod dns64;
 mod first_hop;
 mod nat64;
+mod splicer;
 
 use super::{Config, Device, Isolation, Network};
 use crate::cli::table::{Align, Table};
@@ -42,6 +43,7 @@ pub(super) fn render(c: &Config) -> String {
     t.pair("main core", or(g.main_core, "chosen at start"));
     t.pair("sessions", format!("{}{}", r.sessions, by_profile(c.capacity.sessions.is_some())));
     t.pair("mappings", format!("{}{}", r.mappings, by_profile(c.capacity.mappings.is_some())));
+    t.pair("spliced", format!("{}{}", r.spliced, by_profile(c.capacity.spliced.is_some())));
     t.pair("control socket", c.control.socket.path().display());
     t.pair("isolation", isolation(&c.isolation));
     t.pair(
@@ -80,6 +82,9 @@ pub(super) fn render(c: &Config) -> String {
     out.push_str(&first_hop::sections(c));
     if let Some(d) = &c.dns64 {
         let _ = writeln!(out, "{}", dns64::table(d));
+    }
+    if let Some(s) = &c.splicer {
+        let _ = writeln!(out, "{}", splicer::table(s));
     }
 
     let mut t = Table::pairs();

@@ -6,6 +6,7 @@ mod dns;
 mod dns64;
 mod nat64;
 mod ra;
+mod splicer;
 mod vrrp;
 
 use super::checks;
@@ -27,6 +28,7 @@ pub(super) use dns::DnsDraft;
 pub(super) use dns64::{Dns64Draft, RulesDraft, ViewDraft};
 pub(super) use nat64::{AllocationDraft, LimitsDraft, StaticDraft, TenantDraft};
 pub(super) use ra::RaDraft;
+pub(super) use splicer::{BackendDraft, SiteDraft, SplicerDraft};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use toml::de::{DeTable, DeValue};
 pub(super) use vrrp::RouterDraft;
@@ -36,12 +38,15 @@ pub(super) use vrrp::RouterDraft;
 pub(super) struct Draft {
     pub(super) gateway: GatewayDraft,
     pub(super) capacity: Capacity,
+    /// Where `capacity.spliced` stands.
+    pub(super) spliced: At,
     pub(super) ports: Vec<PortDraft>,
     pub(super) networks: Vec<NetworkDraft>,
     pub(super) routes: Vec<RouteDraft>,
     pub(super) nat64: Option<Nat64Draft>,
     pub(super) dns: DnsDraft,
     pub(super) dns64: Option<Dns64Draft>,
+    pub(super) splicer: Option<SplicerDraft>,
     pub(super) dhcpv6: ServerDraft,
     pub(super) vrrp: Option<vrrp::VrrpDraft>,
     pub(super) isolation: IsolationDraft,
@@ -215,15 +220,18 @@ fn draft<'t>(source: &Source<'_>, document: &'t DeTable<'t>) -> Draft {
             root.error(key, "missing", format!("one or more sections {what}"));
         }
     }
+    let (capacity, spliced) = capacity(root.section("capacity"));
     let draft = Draft {
         gateway: gateway(root.section("gateway")),
-        capacity: capacity(root.section("capacity")),
+        capacity,
+        spliced,
         ports: root.sections("port").into_iter().map(port).collect(),
         networks: root.sections("network").into_iter().map(network).collect(),
         routes: root.sections("route").into_iter().map(route).collect(),
         nat64: nat64(root.section("nat64")),
         dns: dns::dns(root.section("dns")),
         dns64: dns64::dns64(root.section("dns64")),
+        splicer: splicer::splicer(root.section("splicer")),
         dhcpv6: dhcpv6::server(root.section("dhcpv6")),
         vrrp: vrrp::vrrp(root.section("vrrp")),
         isolation: isolation(root.section("isolation")),
@@ -260,13 +268,15 @@ fn gateway(s: Section<'_, '_>) -> GatewayDraft {
     draft
 }
 
-fn capacity(s: Section<'_, '_>) -> Capacity {
+fn capacity(s: Section<'_, '_>) -> (Capacity, At) {
     let draft = Capacity {
         sessions: s.optional("sessions").map(|item| item.value),
         mappings: s.optional("mappings").map(|item| item.value),
+        spliced: s.optional("spliced").map(|item| item.value),
     };
+    let spliced = s.place("spliced");
     s.finish();
-    draft
+    (draft, spliced)
 }
 
 fn port(s: Section<'_, '_>) -> PortDraft {
@@ -476,6 +486,10 @@ impl Draft {
             },
             dns: self.dns.build()?,
             dns64,
+            splicer: match self.splicer {
+                Some(s) => Some(s.build()?),
+                None => None,
+            },
             dhcpv6,
             vrrp: match self.vrrp {
                 Some(v) => Some(v.build(next_hops)?),

@@ -9,6 +9,7 @@ mod lifetime;
 mod name;
 mod nat64;
 mod number;
+mod splicer;
 
 pub use address::{LinkLocal, Nat64Prefix, Prefix, Target};
 pub(super) use address::{Written, host4, unicast4};
@@ -26,12 +27,14 @@ pub use nat64::{
     SessionsMax,
 };
 pub use number::{
-    AnswerOctets, Burst, ClientLength, Connections, Core, DelegatedLength, Descriptors, Domain, Entries,
-    HopLimit, Iaid, Leases, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets, Pause, Penalty,
-    PerClient, PerSecond, PortNumber, Ports, PortsMin, Questions, SampleEvery, SegmentOctets,
-    ServerPreference, ServicePriority, Span, SpanOrOff, SubscriberEntries, SubscriberLength,
-    TemplateInterval, Timeout, Tries, Vlan, Vrid, VrrpPriority, Waiting, Workers,
+    AnswerOctets, Burst, Checks, ClientLength, Connections, Core, DelegatedLength, Descriptors, Domain,
+    Entries, HopLimit, Iaid, InputOctets, Leases, Lookups, Messages, Mtu, Neighbors, PacketOctets, Packets,
+    Pause, PeekedConnections, Penalty, PerClient, PerSecond, PortNumber, Ports, PortsMin, Questions,
+    SampleEvery, SegmentOctets, ServerPreference, ServicePriority, Span, SpanOrOff, SubscriberEntries,
+    SubscriberLength, TemplateInterval, Timeout, Tries, Vlan, Vrid, VrrpPriority, Waiting, Weight,
+    WindowScale, Workers,
 };
+pub use splicer::{ClientPrefix, PortRange4, PortsAt, SiteName};
 
 use super::read::{self, Read};
 use serde::{Serialize, Serializer};
@@ -123,7 +126,13 @@ impl Read for PortRange {
     const ALLOWED: &'static str = "two ports from 1 to 65535, the lower one first, as in \"1024-65535\"";
 
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
-        let (first, last) = read::string(value)?.split_once('-').ok_or("not a range of ports")?;
+        Self::parse(read::string(value)?)
+    }
+}
+
+impl PortRange {
+    pub(in crate::config) fn parse(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').ok_or("not a range of ports")?;
         let port = |text: &str| text.trim().parse::<u16>().map_err(|_| "not a range of ports".to_owned());
         let (first, last) = (port(first)?, port(last)?);
         if first == 0 {
@@ -331,6 +340,32 @@ words! {
         Tcp = "tcp",
         /// UDP.
         Udp = "udp",
+    }
+}
+
+words! {
+    /// How a server is told who the client is.
+    IdentityKind("\"none\", \"proxy1\", \"proxy2\" or \"embedded\"") {
+        /// It is not told: connections come from an address of the gateway.
+        None = "none",
+        /// A line of text ahead of everything (PROXY protocol version 1).
+        Proxy1 = "proxy1",
+        /// A binary header ahead of everything (PROXY protocol version 2).
+        Proxy2 = "proxy2",
+        /// Connections come from the client's address under a client prefix (RFC 6052 2.2).
+        Embedded = "embedded",
+    }
+}
+
+words! {
+    /// What is tried at a server to find out whether it is up.
+    TriedBy("\"none\", \"tcp\" or \"tls\"") {
+        /// Nothing.
+        None = "none",
+        /// A TCP connection.
+        Tcp = "tcp",
+        /// The same, and an answer to a ClientHello.
+        Tls = "tls",
     }
 }
 

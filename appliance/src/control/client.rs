@@ -80,7 +80,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn get(&self, path_and_query: &str) -> Result<Value, ClientError> {
-        self.call(Method::GET, path_and_query)
+        self.call(Method::GET, path_and_query, None)
     }
 
     /// Orders something.
@@ -88,24 +88,50 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn post(&self, path: &str) -> Result<Value, ClientError> {
-        self.call(Method::POST, path)
+        self.call(Method::POST, path, None)
+    }
+
+    /// Sets something.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn put(&self, path: &str, value: &Value) -> Result<Value, ClientError> {
+        self.call(Method::PUT, path, Some(value))
+    }
+
+    /// Removes something.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn delete(&self, path: &str) -> Result<Value, ClientError> {
+        self.call(Method::DELETE, path, None)
     }
 
     fn broken(&self, problem: impl std::fmt::Display) -> ClientError {
         ClientError::Broken { path: self.socket.clone(), problem: problem.to_string() }
     }
 
-    fn call(&self, method: Method, path_and_query: &str) -> Result<Value, ClientError> {
+    fn call(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        value: Option<&Value>,
+    ) -> Result<Value, ClientError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| self.broken(e))?;
         runtime.block_on(async {
-            tokio::time::timeout(TIMEOUT, self.exchange(method, path_and_query))
+            tokio::time::timeout(TIMEOUT, self.exchange(method, path_and_query, value))
                 .await
                 .unwrap_or_else(|_| Err(self.broken(format!("no answer within {} s", TIMEOUT.as_secs()))))
         })
     }
 
-    async fn exchange(&self, method: Method, path_and_query: &str) -> Result<Value, ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        value: Option<&Value>,
+    ) -> Result<Value, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NotRunning(self.socket.clone())
@@ -119,7 +145,7 @@ impl Client {
             .method(method)
             .uri(path_and_query)
             .header(hyper::header::HOST, "causeway")
-            .body(Full::<Bytes>::default())
+            .body(Full::<Bytes>::from(value.map(Value::to_string).unwrap_or_default()))
             .map_err(|e| self.broken(e))?;
         let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
         let status = response.status();

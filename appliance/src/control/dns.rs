@@ -104,9 +104,13 @@ impl Drop for Awaited<'_> {
     }
 }
 
-/// How fast the resolver's counters count.
-#[derive(Debug, Default)]
-pub(super) struct Rates(Mutex<Measured>);
+/// How fast the counters of one function count.
+#[derive(Debug)]
+pub(super) struct Rates {
+    /// What their names begin with.
+    prefix: &'static str,
+    measured: Mutex<Measured>,
+}
 
 #[derive(Debug, Default)]
 struct Measured {
@@ -114,29 +118,34 @@ struct Measured {
     rows: Vec<RateRow>,
 }
 
-/// Counters and drops of the resolver, with their values over all workers.
-fn of_resolver(counters: &[Arc<Counters>]) -> Vec<(String, u64)> {
+/// Counters and drops whose names begin so, with their values over all workers.
+fn of(prefix: &str, counters: &[Arc<Counters>]) -> Vec<(String, u64)> {
     let sum = |get: &dyn Fn(&Counters) -> u64| counters.iter().fold(0u64, |sum, c| sum.wrapping_add(get(c)));
     let counted = Counter::ALL
         .iter()
-        .filter(|c| c.name().starts_with("dns64-"))
+        .filter(|c| c.name().starts_with(prefix))
         .map(|c| (c.name().to_owned(), sum(&|all| all.get(*c))));
     let dropped = DropReason::ALL
         .iter()
-        .filter(|r| r.name().starts_with("dns64-"))
+        .filter(|r| r.name().starts_with(prefix))
         .map(|r| (format!("drop.{}", r.name()), sum(&|all| all.dropped(*r))));
     counted.chain(dropped).collect()
 }
 
 impl Rates {
+    /// Of the counters and drops whose names begin so.
+    pub(super) fn of(prefix: &'static str) -> Self {
+        Self { prefix, measured: Mutex::default() }
+    }
+
     /// Looks at the counters, if the last time was long enough ago.
     fn look(&self, counters: &[Arc<Counters>], now: Instant) {
-        let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let since = measured.last.as_ref().map(|(at, _)| now.since(*at));
         if since.is_some_and(|since| since < RATES_EVERY) {
             return;
         }
-        let values = of_resolver(counters);
+        let values = of(self.prefix, counters);
         let before = measured.last.take();
         let rate = |n: usize, total: u64| {
             let (Some((_, old)), Some(since)) = (&before, since) else { return 0 };
@@ -156,8 +165,8 @@ impl Rates {
         measured.last = Some((now, values.into_iter().map(|(_, total)| total).collect()));
     }
 
-    fn rows(&self) -> Vec<RateRow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rows.clone()
+    pub(super) fn rows(&self) -> Vec<RateRow> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner).rows.clone()
     }
 }
 
@@ -173,7 +182,9 @@ pub(super) async fn run(state: Arc<State>, every: Duration) {
                 state.lookups.finish(explained);
             }
             samples.drain(gateway.as_ref());
-            state.dns_rates.look(&gateway.counters(), gateway.now());
+            let (counters, now) = (gateway.counters(), gateway.now());
+            state.dns_rates.look(&counters, now);
+            state.splicer_rates.look(&counters, now);
         }
     }
 }

@@ -97,6 +97,15 @@ pub trait Introspect: Send + Sync {
     /// there were; nothing without a resolver.
     fn dns_flush(&self, name: Option<&[u8]>) -> Option<u64>;
 
+    /// All sites; none without a splicer.
+    fn sites(&self) -> Arc<super::sites::Sites>;
+
+    /// Port maps that were asked for while the gateway ran.
+    fn port_maps(&self) -> Arc<super::sites::PortMaps>;
+
+    /// The splicer as the newest plan has it; nothing without one.
+    fn splicer(&self) -> Option<super::site_api::SplicerFacts>;
+
     /// Which generation of the plan is in use: the newest, and that of each worker.
     fn generations(&self) -> Generations;
 

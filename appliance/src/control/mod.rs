@@ -22,6 +22,8 @@ pub mod leases;
 mod natlog;
 mod notify;
 mod server;
+pub mod site_api;
+pub mod sites;
 mod socket;
 mod state;
 pub mod track;

@@ -14,6 +14,7 @@
 //! | GET /v1/ra | what is advertised on each network |
 //! | /v1/leases... | see `lease_api` |
 //! | /v1/dns... | see `dns` |
+//! | /v1/splicer, /v1/sites..., /v1/portmaps | see `site_api` |
 //! | GET /v1/plan | the resolved configuration and its generation |
 //! | POST /v1/reload | reads the configuration file again |
 //!
@@ -54,6 +55,7 @@ pub(super) async fn run(listener: UnixListener, state: Arc<State>, mut stopped: 
         .route("/v1/ports", get(ports))
         .merge(super::lease_api::routes())
         .merge(super::dns::routes())
+        .merge(super::site_api::routes())
         .route("/v1/vrrp", get(vrrp))
         .route("/v1/ra", get(router_advertisements))
         .route("/v1/plan", get(plan))

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) lookups: Lookups,
     /// How fast the resolver counts.
     pub(super) dns_rates: Rates,
+    /// How fast the splicer counts.
+    pub(super) splicer_rates: Rates,
     /// The service manager.
     pub(super) notifier: Notifier,
 }
@@ -60,7 +62,8 @@ impl State {
             neighbors: NeighborMap::new(most),
             counters: Counters::new(),
             lookups: Lookups::default(),
-            dns_rates: Rates::default(),
+            dns_rates: Rates::of("dns64-"),
+            splicer_rates: Rates::of("splice-"),
             notifier,
         }
     }
@@ -87,6 +90,11 @@ impl State {
             self.notifier.ready();
             info!("ready");
         }
+    }
+
+    /// Waits until no other change of the plan is under way, and keeps others waiting.
+    pub(super) async fn reloading(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reloading.lock().await
     }
 
     /// The configuration in use.

@@ -57,7 +57,7 @@ pub(super) fn with_virtual(
 /// translated is nobody's here.
 pub(super) fn standing_by(own: &Interfaces, routers: &[VirtualRouter]) -> Interfaces {
     let list = own.iter().map(|(id, interface)| {
-        let mut i = Interface { proxy4: Vec::new(), ..interface.clone() };
+        let mut i = Interface { proxy4: Vec::new(), service4: Vec::new(), ..interface.clone() };
         let on = |six: bool| routers.iter().any(|r| r.interface == id && r.source.is_ipv6() == six);
         listen(&mut i, on(true), on(false));
         i

@@ -289,6 +289,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         if !active {
             // Who waits here for an answer gets it elsewhere.
             self.stages.resolver = super::resolver::stage(self.plan, self.shared, self.id);
+            // Connections that are terminated here cannot go on there.
+            self.stages.splicer = super::splicer::stage(self.plan, self.shared, self.id);
         }
     }
 

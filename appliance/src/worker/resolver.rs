@@ -1,6 +1,6 @@
 //! DNS64 at a worker: when there is a stage for it, and what it is lent.
 
-use super::{Pass, Shared};
+use super::{Mailbox, Pass, Shared};
 use crate::plan::Plan;
 use arrayvec::ArrayVec;
 use causeway_core::{BURST, Burst, Ctx, DropReason, FrameSource, Packet, Queues, Verdict};
@@ -21,6 +21,10 @@ pub(super) fn stage<F>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<B
     }
     let (config, cache, status) = (Arc::clone(config), Arc::clone(&dns.cache), Arc::clone(status));
     Some(Box::new(Stage::new(config, cache, status, (worker, workers), seed, dns.cookies)))
+}
+
+fn rings<F>(mailbox: &Mailbox<F>) -> Rings<'_> {
+    Rings { lookups: &mailbox.dns_lookups, explained: &mailbox.dns_explained, samples: &mailbox.dns_samples }
 }
 
 /// Takes over another plan's settings.
@@ -58,12 +62,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 .is_concerned(packet)
                 .then_some(Outcome::Verdict(Verdict::Drop(DropReason::VrrpNotActive)));
         }
-        let mailbox = self.mailbox;
-        let rings = Rings {
-            lookups: &mailbox.dns_lookups,
-            explained: &mailbox.dns_explained,
-            samples: &mailbox.dns_samples,
-        };
+        let rings = rings(self.mailbox);
         stage.receive(&mut ctx!(self), packet, &rings)
     }
 
@@ -71,12 +70,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
     #[inline]
     pub(super) fn resolver_timers(&mut self) {
         if let (Some(stage), true) = (&mut self.stages.resolver, *self.active) {
-            let mailbox = self.mailbox;
-            let rings = Rings {
-                lookups: &mailbox.dns_lookups,
-                explained: &mailbox.dns_explained,
-                samples: &mailbox.dns_samples,
-            };
+            let rings = rings(self.mailbox);
             stage.tick(&mut ctx!(self), &rings);
         }
     }

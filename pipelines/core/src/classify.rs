@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Ethernet -> our MAC? -> VLAN to interface -> IPv4 / IPv6 header -> addresses sane?
-//!   -> source allowed on this network (BCP 38)? -> own address | NAT64 prefix | pool | the rest
+//!   -> source allowed on this network (BCP 38)? -> own address | NAT64 prefix | pool | proxy | the rest
 //! ```
 //!
 //! The link layer comes off the frame, padding behind the packet too; what later stages need of them is
@@ -19,7 +19,7 @@ use arrayvec::ArrayVec;
 use causeway_wire::ethernet::{self, EthernetRepr};
 use causeway_wire::ipv4::Ipv4Repr;
 use causeway_wire::ipv6::{self, Ipv6Repr};
-use causeway_wire::l4::icmp;
+use causeway_wire::l4::{self, icmp};
 use causeway_wire::{MacAddr, WireError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -100,8 +100,59 @@ pub struct Classifier {
     pool: Vec<Prefix4>,
     /// What only tenants send from, and what nobody sends from (the NAT64 prefixes).
     inside6: Vec<Prefix6>,
+    /// What the splicer's packets are known by; nothing without it.
+    splicer: Option<Box<SplicerClass>>,
     /// Nothing but what is for us, while another gateway forwards (RFC 9568 6.4.2).
     standby: bool,
+}
+
+/// What the splicer's packets are known by.
+#[derive(Debug, Clone)]
+struct SplicerClass {
+    /// Addresses that clients connect to.
+    proxies: AddrSet<u32>,
+    /// Addresses of ours that connections to servers come from.
+    sources: AddrSet<u128>,
+    /// Prefixes of clients, as servers see them.
+    clients: Vec<Prefix6>,
+}
+
+impl SplicerClass {
+    #[inline(always)]
+    fn is_client(&self, a: Ipv6Addr) -> bool {
+        self.clients.iter().any(|p| p.contains(a))
+    }
+}
+
+/// TCP, or an ICMPv6 error (RFC 4443 2.1), in one piece: what can be of a connection.
+#[inline(always)]
+fn of_connection6<F: Frame>(packet: &Packet<F>) -> bool {
+    if packet.meta.fragment {
+        return false;
+    }
+    match packet.meta.protocol {
+        ipv6::next_header::TCP => true,
+        ipv6::next_header::ICMPV6 => {
+            let kind = packet.bytes().get(usize::from(packet.meta.l4)).copied();
+            kind.is_some_and(|kind| kind < icmp::V6_ECHO_REQUEST)
+        }
+        _ => false,
+    }
+}
+
+/// The class of a packet to a proxy address: echo requests and protocols that have no ports are for the gateway
+/// itself.
+#[cold]
+fn to_proxy<F: Frame>(packet: &Packet<F>) -> Class {
+    match packet.meta.protocol {
+        l4::PROTO_TCP | l4::PROTO_UDP => Class::SpliceOut,
+        l4::PROTO_ICMP if packet.meta.fragment => Class::SpliceOut,
+        l4::PROTO_ICMP => match packet.bytes().get(usize::from(packet.meta.l4)) {
+            Some(&icmp::V4_ECHO_REQUEST) => Class::Local,
+            _ => Class::SpliceOut,
+        },
+        _ => Class::Local,
+    }
 }
 
 impl Classifier {
@@ -163,7 +214,23 @@ impl Classifier {
         let inside6 = tenants.chain(&nat64).copied().collect();
         let (own6, own4) = (AddrSet::new(own6), AddrSet::new(own4));
         let native6 = Vec::new();
-        Self { ports, ifs, own6, own4, nat64, native6, no_accept, pool, inside6, standby: false }
+        let splicer = None;
+        Self { ports, ifs, own6, own4, nat64, native6, no_accept, pool, inside6, splicer, standby: false }
+    }
+
+    /// Gives the splicer its packets: those from clients to `proxies`, which are looked at before the NAT64 pool, and
+    /// those from servers to `sources`, addresses of ours, or to what is under `clients`. Of the latter two only TCP
+    /// and ICMPv6 errors, in one piece: all else at `sources` is for us as ever, and under `clients` for nobody.
+    ///
+    /// Nobody sends from `proxies` or from `clients`. Echo requests to `proxies` are for us.
+    #[must_use]
+    pub fn with_splicer(mut self, proxies: &[Ipv4Addr], sources: &[Ipv6Addr], clients: Vec<Prefix6>) -> Self {
+        self.splicer = Some(Box::new(SplicerClass {
+            proxies: AddrSet::new(proxies.iter().map(|a| a.to_bits()).collect()),
+            sources: AddrSet::new(sources.iter().map(|a| a.to_bits()).collect()),
+            clients,
+        }));
+        self
     }
 
     /// Forwards and translates nothing: another gateway is the active one (RFC 9568 6.4.2).
@@ -311,6 +378,10 @@ impl Classifier {
                 return Err(DropReason::Ip6BadAddress);
             }
         } else {
+            // What is under a client prefix is said by the splicer alone.
+            if self.splicer.as_ref().is_some_and(|s| s.is_client(ip.src)) {
+                return Err(DropReason::SpoofedSource);
+            }
             // BCP 38 (RFC 2827): a network sends only from its own prefixes, and the rest of the
             // Internet (BCP 84, RFC 3704 2.2) from none of them.
             let within = |prefixes: &[Prefix6]| prefixes.iter().any(|p| p.contains(ip.src));
@@ -326,14 +397,24 @@ impl Classifier {
             }
         }
 
+        let splicer = self.splicer.as_deref();
         let class = if local {
             Class::Local
+        } else if splicer.is_some_and(|s| s.is_client(ip.dst)) {
+            Class::SpliceIn
         } else if self.translates(ip.dst) {
             Class::Nat64In
         } else {
             Class::Forward6
         };
         self.walk(class, ip.next_header, packet)?;
+        if class == Class::SpliceIn && !of_connection6(packet) {
+            return Err(DropReason::SpliceNotTcp);
+        }
+        // Also at an address of a virtual router that accepts nothing (RFC 9568 6.1): it is passed on.
+        if local && splicer.is_some_and(|s| s.sources.contains(ip.dst.to_bits())) && of_connection6(packet) {
+            return Ok(Class::SpliceIn);
+        }
         if local && !self.no_accept.is_empty() && !self.accepts6(ip.dst, packet) {
             return Err(DropReason::VrrpNoAccept);
         }
@@ -404,6 +485,14 @@ impl Classifier {
         if interface.tenant {
             // Tenant networks are IPv6-only: no IPv4 source is theirs.
             return Err(DropReason::SpoofedSource);
+        }
+        if let Some(splicer) = &self.splicer {
+            if splicer.proxies.contains(ip.src.to_bits()) {
+                return Err(DropReason::OwnSource);
+            }
+            if splicer.proxies.contains(ip.dst.to_bits()) {
+                return Ok(to_proxy(packet));
+            }
         }
         if self.pool.iter().any(|p| p.contains(ip.dst)) {
             Ok(Class::Nat64Out)

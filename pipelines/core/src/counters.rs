@@ -351,6 +351,57 @@ listed! {
         TxFull = "tx-full",
         /// The worker was stopping and gave back what it still held.
         Shutdown = "shutdown",
+
+        // splicer: stage
+        /// An ICMP error about a segment to a client whose connection is still terminated here (RFC 5927 5).
+        SplicePeekIcmp = "splice-peek-icmp",
+        /// A segment of a server for a health check that is over.
+        SpliceCheckOver = "splice-check-over",
+        // splicer: config
+        /// Towards an address under a client prefix of the splicer, and neither TCP nor an ICMPv6 error in one piece.
+        SpliceNotTcp = "splice-not-tcp",
+
+        // splicer: peek
+        /// Splicer: towards a connection that is not spliced yet, a segment that contradicts itself or its connection.
+        SplicePeekBad = "splice-peek-bad",
+        /// The same with a wrong checksum.
+        SplicePeekChecksum = "splice-peek-checksum",
+        /// Splicer: a segment of no connection. Answered with a reset, within limits (RFC 9293 3.10.7.1).
+        SpliceNoConnection = "splice-no-connection",
+        /// Splicer: a SYN or reset inside a connection that is not spliced yet; answered with where it is, once a second
+        /// (RFC 5961 3.2, 4.2).
+        SpliceChallenged = "splice-challenged",
+        /// Splicer: an old timestamp, or none, where there have to be timestamps (RFC 7323 5.3).
+        SpliceOldTimestamp = "splice-old-timestamp",
+        /// Splicer: as many connections that are not spliced yet as there may be.
+        SplicePeeksFull = "splice-peeks-full",
+        /// Splicer: as many connections of one client that are not spliced yet as there may be.
+        SpliceClientFull = "splice-client-full",
+        /// Splicer: a client opens connections faster than it may.
+        SpliceClientLimited = "splice-client-limited",
+        /// Splicer: no session is free in the flow table, or no room in its index.
+        SpliceNoSession = "splice-no-session",
+        /// Splicer: a segment for a connection that another worker is just making or splicing.
+        SpliceBusy = "splice-busy",
+        /// Splicer: data of a server ahead of the splice that is out of order, or more than is kept; it comes again.
+        SpliceNotHeld = "splice-not-held",
+        /// Splicer: a connection while the gateway stops.
+        SpliceStopping = "splice-stopping",
+        // splicer: splice
+        /// Splicer: a segment of a spliced connection whose TCP header or options contradict its length (RFC 9293 3.1).
+        SpliceBadSegment = "splice-bad-segment",
+        /// Splicer: a segment of a spliced connection does not fit the link that it is to leave by.
+        SpliceTooBig = "splice-too-big",
+        /// Splicer: the address that a connection's server is reached from is no longer configured.
+        SpliceSourceGone = "splice-source-gone",
+        /// Splicer: a source route that has not run out (RFC 7126 4.3, 4.4).
+        SpliceSourceRoute = "splice-source-route",
+        /// Splicer: an ICMP error that cannot be read, or has a wrong checksum.
+        SpliceIcmpBad = "splice-icmp-bad",
+        /// Splicer: an ICMP error of a kind that says nothing to the other end.
+        SpliceIcmpType = "splice-icmp-type",
+        /// Splicer: an ICMP error about a segment that its connection cannot have sent lately (RFC 5927 4.1).
+        SpliceIcmpForged = "splice-icmp-forged",
     }
 }
 
@@ -591,6 +642,106 @@ listed! {
         EventsLost = "events-lost",
         /// Flow slots that could not be reused yet because a worker is behind.
         ReclaimStarved = "reclaim-starved",
+
+        // splicer: checks
+        /// Health checks of the splicer's servers that were begun.
+        SpliceChecks = "splice-checks",
+        /// How often a server was found to be up that was not before.
+        SpliceServersUp = "splice-servers-up",
+        /// How often a server was found to be down that was up before.
+        SpliceServersDown = "splice-servers-down",
+        // splicer: sites
+        /// Connections that named no site (TLS without SNI, HTTP without a name) and were refused for it.
+        SpliceNoName = "splice-no-name",
+        /// Connections that named a site that is not known, and were refused for it.
+        SpliceUnknownName = "splice-unknown-name",
+        /// Connections with an encrypted ClientHello whose outer name is not known, refused for it.
+        SpliceUnknownOuterName = "splice-unknown-outer-name",
+        /// Connections that named no site, or one that is not known, and came to their listener's default site.
+        SpliceDefaultSite = "splice-default-site",
+        /// HTTP requests that were redirected to `https:`.
+        SpliceRedirected = "splice-redirected",
+        /// Connections refused because all servers of their site are down, drain, or have no weight.
+        SpliceNoServer = "splice-no-server",
+        /// Connections refused because their site wants clients' addresses in a prefix that is not configured (any more).
+        SpliceNoClientPrefix = "splice-no-client-prefix",
+        /// Connections whose first octets are of no protocol that their listener takes.
+        SpliceBadProtocol = "splice-bad-protocol",
+        /// TLS connections whose ClientHello cannot be read.
+        SpliceBadHello = "splice-bad-hello",
+        /// TLS connections whose ClientHello is longer than is read.
+        SpliceHelloTooLong = "splice-hello-too-long",
+        /// TLS connections whose server name is no name.
+        SpliceBadServerName = "splice-bad-server-name",
+        /// HTTP connections whose first request cannot be read, or could be read in two ways.
+        SpliceBadRequest = "splice-bad-request",
+        /// HTTP connections whose first request has a longer head than is read.
+        SpliceRequestTooLong = "splice-request-too-long",
+        /// HTTP connections whose first request has no host where it needs one, several, or one that is no name.
+        SpliceBadHost = "splice-bad-host",
+
+        // splicer: peek
+        /// SYNs of clients answered with a cookie.
+        SpliceCookies = "splice-cookies",
+        /// Connections of clients accepted.
+        SpliceAccepted = "splice-accepted",
+        /// Connections opened to servers.
+        SpliceServersOpened = "splice-servers-opened",
+        /// Connections that servers refused: another one was tried, if there was one.
+        SpliceServersRefused = "splice-servers-refused",
+        /// Connections that servers did not answer in time: another one was tried, if there was one.
+        SpliceServersSilent = "splice-servers-silent",
+        /// Connections that no server of their site took.
+        SpliceServersFailed = "splice-servers-failed",
+        /// Clients who sent nothing in time.
+        SpliceFirstOctetLate = "splice-first-octet-late",
+        /// Clients who did not say in time where they want to go.
+        SpliceHelloLate = "splice-hello-late",
+        /// Servers that did not acknowledge in time what they were sent ahead of the splice.
+        SpliceHandoverLate = "splice-handover-late",
+        /// Connections that stay terminated because their server scales no windows although the client was promised it.
+        SpliceStaysForScale = "splice-stays-for-scale",
+        /// Connections that stay terminated because their server has no timestamps although the client was promised them.
+        SpliceStaysForTimestamps = "splice-stays-for-timestamps",
+        /// Connections that stay terminated because their server takes smaller segments than the client was told.
+        SpliceStaysForMss = "splice-stays-for-mss",
+        /// Connections that stayed terminated and ended because nothing came for too long.
+        SpliceTerminatedIdle = "splice-terminated-idle",
+        /// Clients who closed their connection before they said where they want to go.
+        SpliceClientsLeft = "splice-clients-left",
+        /// Clients who reset their connection before it was spliced.
+        SpliceClientsReset = "splice-clients-reset",
+        /// Servers that reset their connection before it was spliced.
+        SpliceServersReset = "splice-servers-reset",
+        /// Connections refused because all that are not spliced hold as many octets as they may.
+        SpliceOctetsFull = "splice-octets-full",
+        /// Connections refused because the flow table has no line for a spliced connection, or no free port was found.
+        SpliceNoLine = "splice-no-line",
+        /// Resets that were not sent because of their rate limit.
+        SpliceResetsLimited = "splice-resets-limited",
+        /// Connections ended because the gateway stopped before they were spliced.
+        SpliceStopped = "splice-stopped",
+        // splicer: splice
+        /// Spliced segments from clients to servers.
+        SpliceToServers = "splice-to-servers",
+        /// Spliced segments from servers to clients.
+        SpliceToClients = "splice-to-clients",
+        /// Connections that were spliced.
+        SpliceEngaged = "splice-engaged",
+        /// Spliced connections that ended: both ends closed, or one reset it.
+        SpliceEndedClosed = "splice-ended-closed",
+        /// Spliced connections that ended because nothing came for too long.
+        SpliceEndedIdle = "splice-ended-idle",
+        /// Spliced connections that ended because the address of their listener, or the one that their server is reached
+        /// from, is no longer configured.
+        SpliceEndedConfig = "splice-ended-config",
+        /// Spliced connections that ended because their client opened a new one with the same port.
+        SpliceEndedReused = "splice-ended-reused",
+        /// Resets of spliced connections that are too far from what was sent to believe them (RFC 5961 3). They are
+        /// passed on: the ends judge.
+        SpliceResetsDoubted = "splice-resets-doubted",
+        /// ICMP errors passed on to ends of spliced connections.
+        SpliceIcmpPassed = "splice-icmp-passed",
     }
 }
 

@@ -32,6 +32,8 @@ pub use route::Routes;
 pub use time::{Duration, Instant};
 pub use verdict::Verdict;
 
+use causeway_wire::{ethernet, ipv4, ipv6};
+
 /// What a stage may use besides the packet itself: the time of this poll, where frames come from and go
 /// to, and where things are counted. One is made per poll and worker.
 #[derive(Debug)]
@@ -65,6 +67,41 @@ impl<S: FrameSource> Ctx<'_, S> {
             self.counters.drop(DropReason::NoFrame);
         }
         frame.map(|frame| Packet { frame, meta: Meta::originated() })
+    }
+
+    /// Makes a packet of so many octets from its network-layer header on, which `write` fills in, and puts it on its
+    /// way. False if there was no frame for it, which is counted. `protocol` is what the network-layer header, which
+    /// has no options, is followed by.
+    ///
+    /// # Errors
+    /// Nothing is sent, and the caller counts: [`DropReason::OutboxFull`], or `bad` if so many octets do not fit into a
+    /// frame or `write` says that it cannot.
+    pub fn send_new(
+        &mut self,
+        egress: Egress,
+        protocol: u8,
+        octets: usize,
+        bad: DropReason,
+        write: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Result<bool, DropReason> {
+        if self.outbox.room() == 0 {
+            return Err(DropReason::OutboxFull);
+        }
+        let Some(mut packet) = self.originate() else { return Ok(false) };
+        if packet.frame.push_back(octets).is_err() || !write(packet.frame.bytes_mut()) {
+            return Err(bad);
+        }
+        let six = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
+        let (ethertype, l4) = if six {
+            (ethernet::ETHERTYPE_IPV6, ipv6::HEADER)
+        } else {
+            (ethernet::ETHERTYPE_IPV4, ipv4::HEADER)
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "40 or 20")]
+        let l4 = l4 as u16;
+        packet.meta = Meta { ethertype, protocol, l4, ..packet.meta };
+        self.send(packet, egress);
+        Ok(true)
     }
 
     /// Puts a packet on its way; dropped and counted when the outbox is full.

@@ -192,6 +192,9 @@ pub struct Interface {
     pub service6: Vec<Ipv6Addr>,
     /// Further IPv4 addresses that we answer ARP for on this link if asked (NAT64 pool, proxy).
     pub proxy4: Vec<Prefix4>,
+    /// Further IPv4 addresses of ours: those that the splicer's clients connect to. Echo is answered for them; for ARP
+    /// they are in `proxy4` as well.
+    pub service4: Vec<Ipv4Addr>,
     /// Prefixes that a tenant behind the interface may send from (BCP 38). Empty on an uplink.
     pub sources6: Vec<Prefix6>,
     /// How far sources are checked, on a tenant network.
@@ -234,6 +237,7 @@ impl Default for Interface {
             on_link6: Vec::new(),
             service6: Vec::new(),
             proxy4: Vec::new(),
+            service4: Vec::new(),
             sources6: Vec::new(),
             validation: Validation::default(),
             no_accept: Vec::new(),
@@ -288,7 +292,7 @@ impl Interface {
     /// True if `a` is an IPv4 address of ours on this link.
     #[must_use]
     pub fn owns4(&self, a: Ipv4Addr) -> bool {
-        self.addrs4.iter().any(|(own, _)| *own == a)
+        self.addrs4.iter().any(|(own, _)| *own == a) || self.service4.contains(&a)
     }
 
     /// The IPv6 source for a packet that we originate towards `dst` on this link: link-local for

@@ -8,16 +8,16 @@
 use crate::config::Config;
 use crate::message;
 use crate::request::{Answer, Request, SERVER_PORT};
+use causeway_core::udp::{self, BadDatagram, Datagram};
 use causeway_core::{
-    Counter, Ctx, DropReason, Egress, Event, Frame, FrameSource, IfId, Instant, Interface, Packet,
-    TokenBucket, Verdict, Via,
+    Counter, Ctx, DropReason, Egress, Event, FrameSource, IfId, Instant, Interface, Packet, TokenBucket,
+    Verdict, Via,
 };
-use causeway_wire::ipv6::{self, Ipv6Repr};
-use causeway_wire::l4::{DST_PORT, PROTO_UDP, SRC_PORT, udp};
-use causeway_wire::{be16, checksum, put16};
+use causeway_wire::ipv6::Ipv6Repr;
+use causeway_wire::l4::PROTO_UDP;
 use crossbeam::queue::ArrayQueue;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// RFC 9915 7.1: all servers and relays on the link.
@@ -27,9 +27,6 @@ pub const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
 
 /// Token buckets of clients: clients that share one by chance share its tokens.
 const BUCKETS: usize = 4096;
-
-/// Hop limit of answers.
-const HOP_LIMIT: u8 = 64;
 
 /// DHCPv6 at a worker.
 #[derive(Debug)]
@@ -81,15 +78,13 @@ impl Stage {
         ctx: &Ctx<'_, S>,
         packet: &Packet<S::Frame>,
     ) -> Result<Request, DropReason> {
-        let octets = packet.bytes();
         let meta = &packet.meta;
         if meta.fragment {
             return Err(DropReason::LocalFragment);
         }
-        let ip = Ipv6Repr::parse(octets).map_err(|_| DropReason::LocalMalformed)?;
+        let ip = Ipv6Repr::parse(packet.bytes()).map_err(|_| DropReason::LocalMalformed)?;
         let link = ctx.interfaces.get(meta.ingress).map(Interface::link).ok_or(DropReason::Dhcp6NoLink)?;
-        let datagram = octets.get(usize::from(meta.l4)..).ok_or(DropReason::Dhcp6BadUdp)?;
-        let (source_port, payload) = payload(&ip, datagram)?;
+        let Datagram { src, payload, .. } = udp::parse(packet).map_err(bad)?;
         let relayed = message::is_relayed(payload);
         if !relayed {
             self.check_client(&ip, link)?;
@@ -114,7 +109,7 @@ impl Stage {
             interface: meta.ingress,
             link,
             source: ip.src,
-            source_port,
+            source_port: src.port(),
             mac: meta.src_mac,
             arrived: ctx.now,
             worker: ctx.worker,
@@ -210,24 +205,11 @@ fn is_behind<S: FrameSource>(ctx: &Ctx<'_, S>, ingress: IfId, link: Ipv6Addr) ->
     ctx.interfaces.get(ingress).is_some_and(|i| i.sources6.iter().any(|p| p.contains(link)))
 }
 
-/// The source port and the payload of a UDP datagram that was checked.
-fn payload<'a>(ip: &Ipv6Repr, datagram: &'a [u8]) -> Result<(u16, &'a [u8]), DropReason> {
-    if datagram.len() < udp::HEADER {
-        return Err(DropReason::Dhcp6BadUdp);
+const fn bad(why: BadDatagram) -> DropReason {
+    match why {
+        BadDatagram::Malformed => DropReason::Dhcp6BadUdp,
+        BadDatagram::Checksum => DropReason::Dhcp6BadChecksum,
     }
-    let length = usize::from(be16(datagram, udp::LENGTH));
-    let source_port = be16(datagram, SRC_PORT);
-    if length < udp::HEADER || length > datagram.len() || source_port == 0 {
-        return Err(DropReason::Dhcp6BadUdp);
-    }
-    let datagram = &datagram[..length];
-    // RFC 8200 8.1: a UDP checksum is never missing over IPv6.
-    let octets = u32::try_from(length).unwrap_or(u32::MAX);
-    let sum = checksum::sum(datagram, checksum::pseudo6(ip.src, ip.dst, PROTO_UDP, octets));
-    if be16(datagram, udp::CHECKSUM) == 0 || checksum::fold(sum) != 0xffff {
-        return Err(DropReason::Dhcp6BadChecksum);
-    }
-    Ok((source_port, &datagram[udp::HEADER..]))
 }
 
 /// Sends a message; false if there was no frame for it.
@@ -240,47 +222,17 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, answer: &Answer, octets: &[u8]) ->
         ctx.routes.lookup6(answer.destination).ok_or(DropReason::NoRoute)?
     };
     let interface = ctx.interfaces.get(egress.interface()).ok_or(DropReason::NoRoute)?;
-    let length = udp::HEADER + octets.len();
-    if ipv6::HEADER + length > usize::from(interface.mtu) {
+    let to = SocketAddr::from((answer.destination, answer.port));
+    let from = SocketAddr::from((interface.source6(answer.destination), SERVER_PORT));
+    let headers = udp::headers(to.ip());
+    let length = headers + octets.len();
+    if length > usize::from(interface.mtu) {
         return Err(DropReason::Dhcp6AnswerTooLong);
     }
-    if ctx.outbox.room() == 0 {
-        return Err(DropReason::OutboxFull);
-    }
-    let src = interface.source6(answer.destination);
-    let Some(mut packet) = ctx.originate() else { return Ok(false) };
-    packet.frame.push_back(ipv6::HEADER + length).map_err(|_| DropReason::Dhcp6AnswerTooLong)?;
-    let ip = Ipv6Repr {
-        src,
-        dst: answer.destination,
-        next_header: PROTO_UDP,
-        hop_limit: HOP_LIMIT,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_octets: length,
-    };
-    let b = packet.bytes_mut();
-    ip.emit(b).map_err(|_| DropReason::Dhcp6AnswerTooLong)?;
-    let datagram = &mut b[ipv6::HEADER..];
-    put16(datagram, SRC_PORT, SERVER_PORT);
-    put16(datagram, DST_PORT, answer.port);
-    put16(datagram, udp::LENGTH, u16::try_from(length).map_err(|_| DropReason::Dhcp6AnswerTooLong)?);
-    put16(datagram, udp::CHECKSUM, 0);
-    datagram[udp::HEADER..].copy_from_slice(octets);
-    let upper = u32::try_from(length).unwrap_or(u32::MAX);
-    let sum = checksum::sum(datagram, checksum::pseudo6(src, ip.dst, PROTO_UDP, upper));
-    // RFC 8200 8.1: a sum of zero is written as its other form.
-    let value = match !checksum::fold(sum) {
-        0 => 0xffff,
-        other => other,
-    };
-    put16(datagram, udp::CHECKSUM, value);
-    packet.meta.protocol = PROTO_UDP;
-    #[expect(clippy::cast_possible_truncation, reason = "the fixed header has 40 octets")]
-    let l4 = ipv6::HEADER as u16;
-    packet.meta.l4 = l4;
-    ctx.send(packet, egress);
-    Ok(true)
+    ctx.send_new(egress, PROTO_UDP, length, DropReason::Dhcp6AnswerTooLong, |b| {
+        b[headers..].copy_from_slice(octets);
+        udp::emit(b, from, to)
+    })
 }
 
 #[cfg(test)]

@@ -554,7 +554,10 @@ impl Stage {
             }
             self.out.count(ctx.counters);
             for (egress, octets) in self.out.packets.drain(..) {
-                send(ctx, egress, &octets);
+                send(ctx, egress, PROTO_TCP, octets.len(), |b| {
+                    b.copy_from_slice(&octets);
+                    true
+                });
             }
             for event in std::mem::take(&mut self.out.events) {
                 self.stream_event(ctx, rings, event);
@@ -908,47 +911,24 @@ fn send_datagram<S: FrameSource>(
     to: SocketAddr,
     message: &[u8],
 ) {
-    if ctx.outbox.room() == 0 {
-        ctx.counters.drop(DropReason::OutboxFull);
-        return;
-    }
-    let Some(mut packet) = ctx.originate() else { return };
     let headers = udp::headers(to.ip());
-    let fits = packet.frame.push_back(headers + message.len()).is_ok();
-    if fits {
-        packet.bytes_mut()[headers..].copy_from_slice(message);
-    }
-    if !fits || !udp::emit(packet.bytes_mut(), from, to) {
-        ctx.counters.drop(DropReason::LocalMalformed);
-        return;
-    }
-    set_network(&mut packet, PROTO_UDP);
-    ctx.send(packet, egress);
+    send(ctx, egress, PROTO_UDP, headers + message.len(), |b| {
+        b[headers..].copy_from_slice(message);
+        udp::emit(b, from, to)
+    });
 }
 
-/// Sends a packet that is complete from its network-layer header on.
-fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, egress: Egress, octets: &[u8]) {
-    if ctx.outbox.room() == 0 {
-        ctx.counters.drop(DropReason::OutboxFull);
-        return;
+/// Sends a packet that `write` writes from its network-layer header on.
+fn send<S: FrameSource>(
+    ctx: &mut Ctx<'_, S>,
+    egress: Egress,
+    protocol: u8,
+    octets: usize,
+    write: impl FnOnce(&mut [u8]) -> bool,
+) {
+    if let Err(why) = ctx.send_new(egress, protocol, octets, DropReason::LocalMalformed, write) {
+        ctx.counters.drop(why);
     }
-    let Some(mut packet) = ctx.originate() else { return };
-    if packet.frame.push_back(octets.len()).is_err() {
-        ctx.counters.drop(DropReason::LocalMalformed);
-        return;
-    }
-    packet.bytes_mut().copy_from_slice(octets);
-    set_network(&mut packet, PROTO_TCP);
-    ctx.send(packet, egress);
-}
-
-fn set_network<F: Frame>(packet: &mut Packet<F>, protocol: u8) {
-    let six = packet.bytes().first().is_some_and(|first| first >> 4 == 6);
-    let (ethertype, l4) =
-        if six { (ethernet::ETHERTYPE_IPV6, ipv6::HEADER) } else { (ethernet::ETHERTYPE_IPV4, ipv4::HEADER) };
-    packet.meta.ethertype = ethertype;
-    packet.meta.protocol = protocol;
-    packet.meta.l4 = u16::try_from(l4).unwrap_or(0);
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@
 //! What is not here: what states mean and when flows expire (the functions judge, see [`Sweeper`]),
 //! which port to take ([`PortSource`], [`ports::PortBitmap`]), and the clock.
 
+mod add;
 mod ahead;
 mod bindings;
 mod create;
@@ -70,6 +71,7 @@ mod sync;
 mod table;
 mod tick;
 
+pub use add::AddError;
 pub use bindings::{Asked, Bindings};
 pub use create::{CreateError, Created, MappingError, Reserved};
 pub use guard::{BULK, Guard, Lookup, ReadGuard, Reader, Worker};

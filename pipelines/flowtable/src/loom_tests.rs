@@ -423,6 +423,118 @@ fn loom_a_reader_never_sees_a_slot_that_is_used_again() {
     });
 }
 
+// ---- a second key for a session in use
+
+/// The way in of the connection that [`accept`] makes.
+const WAY_IN: InsideKey =
+    InsideKey { src6: 5, dst4: 0, src_port: 443, dst_port: 1025, protocol: 6, prefix: OWN_ADDRESS };
+
+fn accepted(remote_port: u16) -> OutsideKey {
+    OutsideKey { out4: 9, remote4: 7, out_port: 443, remote_port, protocol: 6 }
+}
+
+fn splice_table() -> Arc<FlowTable> {
+    FlowTable::new(&Config {
+        sessions: 2,
+        mappings: 1,
+        spliced: 2,
+        workers: 2,
+        control_readers: 1,
+        seed: [1, 2, 3, 4],
+    })
+    .unwrap()
+}
+
+fn accept(g: &Guard<'_>, remote_port: u16) {
+    let new = NewSession { kind: Kind::Spliced, ..new_session(NewKey::Outside(accepted(remote_port))) };
+    assert!(matches!(g.create_single(&new), Ok(Created::Fresh(_))));
+}
+
+fn add(g: &Guard<'_>, remote_port: u16) -> bool {
+    let s = g.lookup(&accepted(remote_port)).hit().expect("it is there");
+    let line = g.take_spliced().expect("a line");
+    line.client_seq_delta.store(77, Ordering::Relaxed);
+    if g.add_inside(&s, WAY_IN, line, 0x1234).is_err() {
+        return false;
+    }
+    s.transition(|c| Some(c.with_state(1))).is_some()
+}
+
+#[test]
+fn loom_two_sessions_want_one_inside_key_and_one_gets_it() {
+    model(2, || {
+        let t = splice_table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        {
+            let g = a.enter();
+            accept(&g, 1);
+            accept(&g, 2);
+        }
+        let other = thread::spawn(move || add(&b.enter(), 2));
+        let g = a.enter();
+        let mine = add(&g, 1);
+        let theirs = other.join().unwrap();
+        assert!(mine != theirs, "exactly one has it");
+        let s = g.lookup(&WAY_IN).hit().expect("somebody has it");
+        assert_eq!(s.remote_port(), if mine { 1 } else { 2 });
+        let loser = g.lookup(&accepted(if mine { 2 } else { 1 })).hit().expect("still there");
+        assert!(loser.inside_key().is_none() && loser.spliced().is_none());
+        assert_eq!(t.used_index_words(), (3, 0));
+    });
+}
+
+#[test]
+fn loom_a_key_is_added_beside_the_end_of_its_session() {
+    model(2, || {
+        let t = splice_table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        accept(&a.enter(), 1);
+        let other = thread::spawn(move || {
+            let g = b.enter();
+            let s = g.lookup(&accepted(1)).hit().expect("nobody else ends it");
+            assert!(g.end(&s, &mut Ended::default()));
+        });
+        {
+            let g = a.enter();
+            if let Lookup::Hit(s) = g.lookup(&accepted(1)) {
+                let line = g.take_spliced().expect("a line");
+                match g.add_inside(&s, WAY_IN, line, 0) {
+                    Ok(()) | Err(AddError::Ended(_)) => {}
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+        other.join().unwrap();
+        let g = a.enter();
+        assert_eq!((g.lookup(&WAY_IN), g.lookup(&accepted(1))), (Lookup::Miss, Lookup::Miss));
+        assert_eq!(t.used_index_words(), (0, 0), "no word stays behind");
+    });
+}
+
+#[test]
+fn loom_whoever_finds_a_session_by_its_added_key_sees_all_of_it() {
+    model(3, || {
+        let t = splice_table();
+        let (mut a, mut b) = (t.worker(0).unwrap(), t.worker(1).unwrap());
+        accept(&a.enter(), 1);
+        let other = thread::spawn(move || {
+            let g = b.enter();
+            if let Lookup::Hit(s) = g.lookup(&WAY_IN) {
+                assert_eq!((s.inside_key(), s.outside_key()), (Some(WAY_IN), Some(accepted(1))));
+                assert_eq!(s.checksum_delta(), 0x1234);
+            }
+            let s = g.lookup(&accepted(1)).hit().expect("all the time");
+            if s.ctl().state() == 1 {
+                let line = s.spliced().expect("it was there before the state");
+                assert_eq!(line.client_seq_delta.load(Ordering::Relaxed), 77);
+                assert_eq!(g.lookup(&WAY_IN), Lookup::Hit(s));
+            }
+        });
+        assert!(add(&a.enter(), 1));
+        other.join().unwrap();
+    });
+}
+
 // ---- the smaller parts
 
 #[test]

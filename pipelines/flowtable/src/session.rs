@@ -19,7 +19,7 @@
 //! | native IPv6 | src6, dst6, ports, for both directions | none | |
 //!
 //! Words 1 to 6 are written before the session can be found and stay as they are until no reader is
-//! left. Every word is an atomic, read and written relaxed: a mistake in the protocol would give a
+//! left, but for the inside half of a spliced session, which [`crate::Guard::add_inside`] adds. Every word is an atomic, read and written relaxed: a mistake in the protocol would give a
 //! wrong answer, never a torn or invalid value.
 
 use crate::key::{InsideKey, NativeKey, OWN_ADDRESS, OutsideKey, halves};
@@ -181,6 +181,18 @@ impl SessionLine {
     #[inline(always)]
     pub(crate) fn set(&self, i: usize, v: u64) {
         self.0[i].store(v, Ordering::Relaxed);
+    }
+
+    /// Writes a word so that whoever acquires it sees what was written before.
+    #[inline(always)]
+    pub(crate) fn set_released(&self, i: usize, v: u64) {
+        self.0[i].store(v, Ordering::Release);
+    }
+
+    /// Word 5, with what was written before it.
+    #[inline(always)]
+    fn acquire5(&self) -> u64 {
+        self.0[5].load(Ordering::Acquire)
     }
 
     #[inline(always)]
@@ -381,10 +393,23 @@ impl<'g> Session<'g> {
         }
     }
 
+    /// Sets the checksum's difference, whatever else changes in its word.
+    pub(crate) fn set_checksum_delta(&self, delta: u16) {
+        let mut now = self.line.word7().load(Ordering::Relaxed);
+        loop {
+            let new = now & !0xffff | u64::from(delta);
+            match self.line.word7().compare_exchange(now, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                // Lock-free: whoever came in between made progress.
+                Err(w) => now = w,
+            }
+        }
+    }
+
     /// The inside key, if it has one.
     #[must_use]
     pub fn inside_key(&self) -> Option<InsideKey> {
-        let w5 = self.line.w(5);
+        let w5 = self.line.acquire5();
         (w5 & HAS_INSIDE != 0 && w5 & KIND_NATIVE == 0).then(|| InsideKey {
             src6: self.src6(),
             dst4: if self.prefix() < OWN_ADDRESS { self.remote4() } else { 0 },

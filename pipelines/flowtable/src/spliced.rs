@@ -121,6 +121,11 @@ impl<'g> SplicedRef<'g> {
         Some(Self { slab, cache, slot })
     }
 
+    /// Its slot.
+    pub(crate) const fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// Keeps the line without the handle; gives its slot.
     pub(crate) fn keep(self) -> u32 {
         let slot = self.slot;

@@ -9,9 +9,9 @@ use crate::index::Probe;
 use crate::key::Key;
 use crate::mapping::{Mapping, PINNED, REFERENCES};
 use crate::prefetch::prefetch_read;
-use crate::session::{Ctl, LIFE_DYING, LIFE_LIVE, LIFE_SHIFT, Session, SessionLine};
+use crate::session::{Ctl, Kind, LIFE_DYING, LIFE_LIVE, LIFE_SHIFT, Session, SessionLine};
 use crate::stats::Count;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 use crate::tick::Tick;
 
 /// What becomes of a session.
@@ -99,6 +99,10 @@ impl Guard<'_> {
             return false;
         }
         let slot = session.slot();
+        if session.kind() == Kind::Spliced {
+            // Its owner may be adding a key: either it sees that this one has ended, or the key is seen here.
+            fence(Ordering::SeqCst);
+        }
         self.unlink_session(session.line, slot);
         sweeper.session_ended(session);
         let mapping = session.mapping();

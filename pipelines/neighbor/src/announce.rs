@@ -130,7 +130,7 @@ fn proxies_of(i: &Interface) -> impl Iterator<Item = IpAddr> {
     // A prefix that holds an on-link one is not looked through for ever.
     let far = i.proxy4.iter().flat_map(|p| addresses4(p).take(4 * MOST_PROXIES));
     let far = far.filter(move |a| matches!(a, IpAddr::V4(a) if !on_link(*a)));
-    let own = |a: &IpAddr| matches!(a, IpAddr::V4(a) if i.owns4(*a));
+    let own = |a: &IpAddr| i.addrs4.iter().any(|(own, _)| IpAddr::V4(*own) == *a);
     first.flat_map(|p| addresses4(&p)).chain(far).filter(move |a| !own(a))
 }
 

@@ -1,4 +1,26 @@
 //! Sites: which names lead to which servers.
+//!
+//! ```text
+//!  control: Site -> Servers -> Entry --with--> SiteTable --ArcSwap--> workers: route -> Target -> Order of servers
+//!                      |
+//!                      +-> Checker (one worker) -> connections of its own -> Server: up or down
+//! ```
+
+pub mod balance;
+pub mod check;
+pub mod health;
+pub mod name;
+pub mod route;
+pub mod server;
+pub mod table;
+
+pub use balance::Order;
+pub use check::SiteError;
+
+pub use health::{Action, Checker};
+pub use route::{Reason, Route, Target, route};
+pub use server::{Server, Servers};
+pub use table::{Entry, SiteTable};
 
 use causeway_core::Duration;
 use std::net::Ipv6Addr;
@@ -51,7 +73,7 @@ pub enum Identity {
 }
 
 /// How servers are found to be up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Health {
     /// What is tried.
     pub check: Check,
@@ -75,6 +97,25 @@ pub enum Check {
     Tcp(u16),
     /// The same, and it answers a ClientHello with a record of TLS.
     Tls(u16),
+}
+
+impl Check {
+    /// The port that is tried.
+    #[must_use]
+    pub const fn port(self) -> Option<u16> {
+        match self {
+            Self::None => None,
+            Self::Tcp(port) | Self::Tls(port) => Some(port),
+        }
+    }
+}
+
+impl Backend {
+    /// The server's port for connections that came to this port of a listener.
+    #[must_use]
+    pub fn port(&self, listener: u16) -> u16 {
+        self.ports.iter().find(|(of, _)| *of == listener).map_or(listener, |(_, port)| *port)
+    }
 }
 
 impl Default for Health {

@@ -7,10 +7,10 @@ use super::super::{Prefix, Target, special};
 use super::{Checked, overlap, unique};
 use causeway_core::net::{Prefix4, Prefix6, Role};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The most static mappings: each is an entry of the flow table that never ends.
-const STATIC_MOST: usize = 65_536;
+pub(super) const STATIC_MOST: usize = 65_536;
 
 pub(super) fn check(source: &Source<'_>, draft: &Draft, networks: &[Checked], notes: &mut Vec<String>) {
     let Some(nat64) = &draft.nat64 else { return };
@@ -75,7 +75,7 @@ impl Places {
 }
 
 /// True if hosts of some tenant network may send from part of `p`.
-fn inhabited(networks: &[Checked], p: Prefix6) -> bool {
+pub(super) fn inhabited(networks: &[Checked], p: Prefix6) -> bool {
     networks
         .iter()
         .filter(|n| n.built.role == Role::Tenant)
@@ -232,28 +232,37 @@ fn outside(
     item: &Item<super::super::Endpoint4>,
 ) {
     let a = item.value.address();
+    nobodys(source, draft, networks, &item.at, a);
+    let mut pools = nat64.pool.iter().chain(nat64.tenants.iter().flat_map(|t| &t.pool));
+    // What is wrong with a pool is told there.
+    if !pools.any(|p| p.contains(a)) {
+        global(source, nat64, &item.at, a);
+    }
+}
+
+/// An address that is translated is neither the gateway's own nor that of a router.
+pub(super) fn nobodys(source: &Source<'_>, draft: &Draft, networks: &[Checked], at: &At, a: Ipv4Addr) {
     for own in networks.iter().flat_map(|n| &n.addresses) {
         if own.value == IpAddr::V4(a) {
             let problem = format!("{a} is an address of the gateway itself ({})", own.at.path);
-            source.error(&item.at, problem, "an address that nobody else has");
+            source.error(at, problem, "an address that nobody else has");
         }
     }
     for via in draft.routes.iter().filter_map(|r| r.via.as_ref()) {
         if matches!(via.value, Target::Via(IpAddr::V4(v)) if v == a) {
             let problem = format!("{a} is the router of {}", via.at.path);
-            source.error(&item.at, problem, "an address that nobody else has");
+            source.error(at, problem, "an address that nobody else has");
         }
     }
-    let mut pools = nat64.pool.iter().chain(nat64.tenants.iter().flat_map(|t| &t.pool));
-    if pools.any(|p| p.contains(a)) {
-        return;
-    }
-    // RFC 6052 3.1, as for pools. (What is wrong with a pool is told there.)
+}
+
+/// RFC 6052 3.1, as for pools.
+pub(super) fn global(source: &Source<'_>, nat64: &Nat64Draft, at: &At, a: Ipv4Addr) {
     if let Some(prefix) = nat64.prefixes.iter().find(|p| p.is_well_known())
         && let Some((not_global, document)) = Prefix4::new(a, 32).and_then(special::non_global)
     {
         source.error(
-            &item.at,
+            at,
             format!("not global ({not_global}, {document}), but {} is the well-known prefix", prefix.at.path),
             "a global IPv4 address, or a prefix of the network's own (RFC 6052 3.1)",
         );
@@ -261,7 +270,7 @@ fn outside(
 }
 
 /// What is wrong with the server of a static mapping.
-fn inside(
+pub(super) fn inside(
     source: &Source<'_>,
     nat64: &Nat64Draft,
     networks: &[Checked],

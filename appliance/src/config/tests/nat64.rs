@@ -330,7 +330,7 @@ fn every_bad_value_of_nat64_is_named_with_its_key_and_what_is_allowed() {
 fn every_default_of_nat64_is_the_translators_own() {
     let text = LAB.replace(LIMITS, "");
     let c = parse(&text).unwrap();
-    let (ours, theirs) = (nat64_options(c.nat64.as_ref().unwrap(), 0), core::Options::default());
+    let (ours, theirs) = (nat64_options(c.nat64.as_ref().unwrap(), &[], 0), core::Options::default());
     assert_eq!((ours.first_port, ours.last_port), (theirs.first_port, theirs.last_port));
     assert_eq!((ours.filtering, ours.timeouts), (theirs.filtering, theirs.timeouts));
     assert_eq!((ours.hold_down, ours.keep_parity), (theirs.hold_down, theirs.keep_parity));
@@ -357,7 +357,7 @@ fn every_setting_of_nat64_reaches_the_translator() {
         + &mapping("udp", "203.0.113.77:53", "[2001:db8:64::102]:53");
     let c = parse(&limited(limits, &sections).replace("[nat64]", &format!("[nat64]\n{keys}"))).unwrap();
     let n = c.nat64.as_ref().unwrap();
-    let o = nat64_options(n, 0x1_0005);
+    let o = nat64_options(n, &[], 0x1_0005);
     assert_eq!((o.generation, o.filtering), (5, core::Filtering::AddressDependent));
     assert_eq!((o.hold_down.as_secs(), o.keep_parity, o.timeouts.fragment.as_secs()), (0, false, 5));
     assert_eq!(
@@ -448,7 +448,7 @@ fn rfc7422_hosts_are_calculated_in_the_order_of_the_file() {
     );
     let n = parse(&text).unwrap().nat64.unwrap();
     let hosts = ["2001:db8:64::200/120", "2001:db8:64::100/120"].map(|p| p.parse().unwrap());
-    assert_eq!(nat64_options(&n, 0).allocation, core::Allocation::Deterministic { hosts: hosts.into() });
+    assert_eq!(nat64_options(&n, &[], 0).allocation, core::Allocation::Deterministic { hosts: hosts.into() });
 }
 
 #[test]

@@ -28,6 +28,11 @@ fn address6(text: &str) -> Result<Ipv6Addr, String> {
 pub struct Host6(Ipv6Addr);
 
 impl Host6 {
+    /// The address as that of a host, if it can be one's.
+    pub(in crate::config) fn of(a: Ipv6Addr) -> Option<Self> {
+        unicast6(a).then_some(Self(a))
+    }
+
     /// The address.
     #[must_use]
     pub const fn address(self) -> Ipv6Addr {

@@ -63,7 +63,7 @@ texts! {
 /// RFC 8910 2: what says that nothing keeps hosts captive.
 const UNRESTRICTED: &str = "urn:ietf:params:capport:unrestricted";
 
-fn domain(text: &str) -> Result<(), String> {
+pub(super) fn domain(text: &str) -> Result<(), String> {
     // RFC 5890 2.3.2.1.
     if !text.is_ascii() {
         return Err(

@@ -140,6 +140,21 @@ numbers! {
     /// Bits of an address that tell clients of DNS from each other, 48 to 128.
     ClientLength(u8, 48..=128, "the length of an IPv6 prefix, 48 to 128").bits;
 
+    /// A number of connections of the splicer, 1 to 1,048,576.
+    PeekedConnections(u32, 1..=1 << 20, "a number of connections, 1 to 1048576").get;
+
+    /// Octets that a client may send before its site is known, 1024 to 65,536.
+    InputOctets(u32, 1024..=65_536, "a number of octets, 1024 to 65536").octets;
+
+    /// A window scale, 0 to 14 (RFC 7323 2.3).
+    WindowScale(u8, 0..=14, "a window scale, 0 to 14").get;
+
+    /// A server's part of new connections, 0 to 1000; 0 gets none.
+    Weight(u16, 0..=1000, "a weight, 1 to 1000, or 0 for no new connections").get;
+
+    /// A number of health checks in a row, 1 to 100.
+    Checks(u16, 1..=100, "a number of checks, 1 to 100").get;
+
     /// A virtual router identifier, 1 to 255 (RFC 9568 5.2.3).
     Vrid(u8, 1..=255, "a virtual router identifier, 1 to 255").get;
 
@@ -182,6 +197,11 @@ literals!(
     Questions(u16),
     Connections(u16),
     SampleEvery(u32),
+    PeekedConnections(u32),
+    InputOctets(u32),
+    WindowScale(u8),
+    Weight(u16),
+    Checks(u16),
     ClientLength(u8),
     HopLimit(u8),
     ServicePriority(u16),

@@ -37,7 +37,7 @@ fn rates_are_measured_over_a_second_at_least_and_over_all_workers() {
     };
     let workers = [Arc::new(Counters::new()), Arc::new(Counters::new())];
     let at = |ms: u64| Instant::from_micros(ms * 1000);
-    let rates = Rates::default();
+    let rates = Rates::of("dns64-");
     let row = |rates: &Rates| {
         let rows = rates.rows();
         rows.iter().find(|row| row.name == counter.name()).map(|row| (row.total, row.per_second))

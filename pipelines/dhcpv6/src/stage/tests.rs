@@ -7,6 +7,7 @@ use crate::testing::{Host, Server, T0, a, config, host, ia_na, octets, raw, rela
 use causeway_core::{Duration, HeapFrame};
 use causeway_testkit::{Rig, ip6, poke};
 use causeway_wire::MacAddr;
+use causeway_wire::be16;
 use dhcproto::v6::{DhcpOption, MessageType as M};
 
 const GROUP: &str = "ff02::1:2";

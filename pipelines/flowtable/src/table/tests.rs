@@ -724,3 +724,106 @@ proptest! {
         }
     }
 }
+
+/// A connection from client port `n`, accepted at the proxy's address.
+fn accept<'g>(g: &'g Guard<'_>, n: u16) -> Session<'g> {
+    let key = OutsideKey { out4: POOL, remote4: 7, out_port: 443, remote_port: n, protocol: 6 };
+    let new = NewSession { kind: Kind::Spliced, ..new_session(NewKey::Outside(key), 5) };
+    g.create_single(&new).unwrap().into_inner()
+}
+
+/// The way to the server, from own port `port`.
+const fn way_in(port: u16) -> InsideKey {
+    InsideKey {
+        src6: 0x2001_0db8 << 96 | 5,
+        dst4: 0,
+        src_port: 8443,
+        dst_port: port,
+        protocol: 6,
+        prefix: OWN_ADDRESS + 3,
+    }
+}
+
+#[test]
+fn a_session_from_outside_gets_its_inside_key_later() {
+    let t = table(8);
+    let mut w = t.worker(0).unwrap();
+    let g = w.enter();
+    let s = accept(&g, 1000);
+    assert_eq!((s.inside_key(), s.spliced().is_none()), (None, true));
+    let line = g.take_spliced().unwrap();
+    line.server_seq_delta.store(99, crate::sync::Ordering::Relaxed);
+    g.add_inside(&s, way_in(40_000), line, 0xbeef).unwrap();
+    assert_eq!(g.lookup(&way_in(40_000)), Lookup::Hit(s));
+    assert_eq!(g.lookup(&s.outside_key().unwrap()), Lookup::Hit(s));
+    assert_eq!(s.inside_key(), Some(way_in(40_000)));
+    assert_eq!((s.checksum_delta(), s.aux(), s.owner(), s.subscriber()), (0xbeef, 77, 3, 70_000));
+    assert_eq!(s.spliced().unwrap().server_seq_delta.load(crate::sync::Ordering::Relaxed), 99);
+    // Not twice.
+    let again = g.add_inside(&s, way_in(40_001), g.take_spliced().unwrap(), 0);
+    assert!(matches!(again, Err(AddError::Unfit(_))));
+    drop(again);
+    assert_eq!(s.inside_key(), Some(way_in(40_000)));
+    assert_eq!(t.used_index_words(), (2, 0));
+}
+
+#[test]
+fn a_key_that_is_taken_is_refused_and_the_line_serves_for_another_port() {
+    let t = table(8);
+    let mut w = t.worker(0).unwrap();
+    let g = w.enter();
+    let (a, b) = (accept(&g, 1000), accept(&g, 1001));
+    g.add_inside(&a, way_in(40_000), g.take_spliced().unwrap(), 1).unwrap();
+    let refused = g.add_inside(&b, way_in(40_000), g.take_spliced().unwrap(), 2).unwrap_err();
+    assert!(matches!(refused, AddError::Taken(_)));
+    assert_eq!((b.inside_key(), b.spliced().is_none(), b.is_live()), (None, true, true));
+    g.add_inside(&b, way_in(40_001), refused.into_line(), 3).unwrap();
+    assert_eq!(g.lookup(&way_in(40_000)), Lookup::Hit(a));
+    assert_eq!(g.lookup(&way_in(40_001)), Lookup::Hit(b));
+    assert_eq!((b.checksum_delta(), t.stats().races_lost), (3, 1));
+}
+
+#[test]
+fn a_key_for_another_client_or_protocol_is_refused() {
+    let t = table(8);
+    let mut w = t.worker(0).unwrap();
+    let g = w.enter();
+    let s = accept(&g, 1000);
+    let embedded = InsideKey { prefix: 0x40, dst4: 7, ..way_in(1000) };
+    for key in [InsideKey { dst4: 8, ..embedded }, InsideKey { protocol: 17, ..way_in(1) }] {
+        assert!(matches!(g.add_inside(&s, key, g.take_spliced().unwrap(), 0), Err(AddError::Unfit(_))));
+    }
+    g.add_inside(&s, embedded, g.take_spliced().unwrap(), 0).unwrap();
+    assert_eq!(g.lookup(&embedded), Lookup::Hit(s));
+}
+
+#[test]
+fn lines_of_sessions_that_got_them_later_come_back_with_their_ends() {
+    let t = table(8);
+    let mut w = t.worker(0).unwrap();
+    // Many more than there are lines.
+    for round in 0..2000u16 {
+        let g = w.enter();
+        let s = accept(&g, round);
+        let line = g.take_spliced().unwrap();
+        if round % 3 == 0 {
+            assert!(g.end(&s, &mut Nobody));
+            assert!(matches!(g.add_inside(&s, way_in(round), line, 0), Err(AddError::Ended(_))));
+        } else {
+            g.add_inside(&s, way_in(round), line, 0).unwrap();
+            assert!(g.end(&s, &mut Nobody));
+        }
+        assert_eq!(g.lookup(&way_in(round)), Lookup::Miss);
+    }
+    assert_eq!((t.used_index_words(), t.stats().sessions), ((0, 0), 0));
+}
+
+struct Nobody;
+
+impl Sweeper for Nobody {
+    fn judge(&mut self, _: &Session<'_>, _: Ctl, _: Tick) -> Fate {
+        Fate::Keep
+    }
+    fn session_ended(&mut self, _: &Session<'_>) {}
+    fn mapping_ended(&mut self, _: &Mapping<'_>) {}
+}
