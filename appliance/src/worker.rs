@@ -380,7 +380,7 @@ struct Stages<S: FrameSource> {
     /// DNS64, if it is configured.
     resolver: Option<Box<causeway_dns64::Stage>>,
     /// The splicer, if it is configured.
-    splicer: Option<Box<causeway_splicer::Stage<S::Frame>>>,
+    splicer: Option<Box<causeway_splicer::Stage>>,
     /// Limits the ICMP errors that the neighbour stage asks for.
     errors: IcmpErrors,
     source: S,
@@ -558,9 +558,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         }
         let counters: &Counters = &mailbox.counters;
         self.stages.neighbors.drain(counters);
-        let held = self.stages.nat64.take().map_or(0, |stage| stage.held())
-            + self.stages.splicer.take().map_or(0, |stage| stage.held());
-        for _ in 0..held {
+        for _ in 0..self.stages.nat64.take().map_or(0, |stage| stage.held()) {
             counters.drop(DropReason::Shutdown);
         }
         while mailbox.handoff.pop().is_some() || mailbox.vrrp.pop().is_some() {

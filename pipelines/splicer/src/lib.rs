@@ -21,5 +21,5 @@ pub mod state;
 
 pub use config::Config;
 pub use peek::Peek;
-pub use stage::Stage;
+pub use stage::{Secrets, Stage};
 pub use state::State;

@@ -127,6 +127,13 @@ impl Seen {
     }
 }
 
+/// A key, of its octets.
+fn halves(key: [u8; 16]) -> (u64, u64) {
+    let both = u128::from_le_bytes(key);
+    #[expect(clippy::cast_possible_truncation, reason = "the halves")]
+    ((both >> 64) as u64, both as u64)
+}
+
 /// What became of a look after a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -136,9 +143,16 @@ enum Then {
 }
 
 impl Peek {
-    /// Without connections. `seed` has to be unforeseeable: cookies and sequence numbers come from it.
+    /// Without connections. `seed` has to be unforeseeable: sequence numbers and ports come from it. `cookies` as well, but
+    /// the same for all workers: a client's acknowledgement may come to another one than its SYN.
     #[must_use]
-    pub fn new(config: Arc<Config>, sites: Arc<ArcSwap<SiteTable>>, worker: u8, seed: [u8; 32]) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        sites: Arc<ArcSwap<SiteTable>>,
+        worker: u8,
+        seed: [u8; 32],
+        cookies: [u8; 16],
+    ) -> Self {
         let (words, _) = seed.as_chunks::<8>();
         let word = |n: usize| u64::from_le_bytes(words[n]);
         let random = (word(2), word(3));
@@ -151,7 +165,7 @@ impl Peek {
             worker,
             stack4: Stack::new(keyed_hash(random, b"stack4"), mtu),
             stack6: Stack::new(keyed_hash(random, b"stack6"), mtu),
-            cookies: Cookies::new((word(0), word(1))),
+            cookies: Cookies::new(halves(cookies)),
             random: (random, 0),
             slots: Vec::new(),
             free: Vec::new(),
