@@ -1,5 +1,6 @@
 """The rules that scripts/test checks, on workspaces made for the purpose: each must be able to fail."""
 
+import signal
 import subprocess
 import sys
 
@@ -139,7 +140,15 @@ def test_what_runs_beside_the_others_counts_as_they_do(capsys):
     assert [(x["stage"], x["passed"], x["failed"]) for x in r.results] == [("loom", 1, 0), ("unit", 0, 1)]
 
 
-def test_what_runs_beside_the_others_is_ended_with_them():
+@pytest.fixture
+def interruptible():
+    """What is started here does not ignore SIGINT, as what runs in the background of a shell script does."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+def test_what_runs_beside_the_others_is_ended_with_them(interruptible):
     stages = [("loom", lambda r: r.check("loom", "x", ["sleep", "60"]))]
     aside = testrun.Background([*stages, ("unit", lambda r: r.check("unit", "y", ["true"]))])
     tools.wait_until(lambda: aside.runner.process)
@@ -148,7 +157,7 @@ def test_what_runs_beside_the_others_is_ended_with_them():
     assert [(x["name"], x["passed"], x["failed"]) for x in aside.runner.results] == [("x", 0, 1)]
 
 
-def test_a_program_that_takes_too_long_is_ended():
+def test_a_program_that_takes_too_long_is_ended(interruptible):
     r = testrun.Runner(sys.stdout)
     assert r.run(["sleep", "60"], 0.005) == -1
 
