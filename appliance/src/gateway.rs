@@ -16,6 +16,8 @@ use crate::control::introspect::{
 };
 use crate::control::lease_api;
 use crate::control::leases::{self, LeasedSources, Leases, Rings, Standing};
+use crate::control::site_api::{self, SplicerFacts};
+use crate::control::sites::{self, PortMaps, Sites, StoreError};
 use crate::control::track::{self, Judgement, Seen};
 use crate::plan::dns64::outdates;
 use crate::plan::{Plan, PortFacts, first_hop};
@@ -32,7 +34,7 @@ use causeway_hwprofiles::bringup::{
 use causeway_hwprofiles::mbuf::{MbufFrame, MempoolSource};
 use causeway_hwprofiles::profile::{self, Demand, HwProfile, Rss};
 use causeway_hwprofiles::queues::DpdkQueues;
-use causeway_nat64::{BlockUsage, Log, SubscriberUsage};
+use causeway_nat64::{BlockUsage, Log, StaticMapping, SubscriberUsage};
 use causeway_neighbor::{LinkId, Reachability, Resolved};
 use causeway_wire::l4;
 use std::collections::HashMap;
@@ -138,7 +140,10 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
             queues = port.rx_queues, promiscuous = port.promiscuous, "port is up");
     }
     let facts = gateway.ports().iter().map(facts).collect::<Vec<_>>();
-    let plan = Arc::new(Plan::build(config, &facts, None)?);
+    let file = sites::state_file(config);
+    let (sites, port_maps) = (Arc::new(Sites::new(file.clone())), Arc::new(PortMaps::new(file)));
+    let plan = Arc::new(Plan::build_with(config, &facts, None, &usable_port_maps(&port_maps, config)?)?);
+    configure(&sites, &plan)?;
     let table = FlowTable::new(&causeway_flowtable::Config {
         sessions: capacity.sessions,
         mappings: capacity.mappings,
@@ -153,6 +158,8 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     let bindings = Arc::new(Bindings::new(plan.bindings(), [a, b])?);
     let mut shared = Shared::<MbufFrame>::new(table, resolved, bindings, workers);
     shared.dns = plan.dns64.as_deref().map(dns_shared).transpose()?;
+    let (secret, cookies) = secrets()?;
+    shared.splicer = Some(sites.shared(secret, cookies));
     let shared = Arc::new(shared);
     let clock = TscClock::new();
     take_virtual_macs(&plan, None, &gateway.control())?;
@@ -169,7 +176,8 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
         thread: Arc::clone(thread),
         sources,
     });
-    let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control(), leases)?;
+    let splicing = Splicing { sites, port_maps };
+    let running = Running::new(&plan, &shared, clock.clone(), facts, gateway.control(), leases, splicing)?;
     control.attach(Arc::new(running));
 
     let (make, stop) = (Arc::clone(&shared), gateway.stop_handle());
@@ -199,12 +207,33 @@ pub fn launch(config: &Arc<Config>, control: &ControlHandle) -> Result<(), Box<d
     Ok(())
 }
 
-/// What the resolver's workers share; the memory of the cache is taken now.
-fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Error>> {
+/// The port maps on request that can be in use in a configuration; they are read from disk when there is a splicer for the
+/// first time.
+fn usable_port_maps(maps: &PortMaps, config: &Config) -> Result<Vec<StaticMapping>, StoreError> {
+    if config.splicer.is_none() {
+        return Ok(Vec::new());
+    }
+    maps.open()?;
+    Ok(site_api::usable(maps, config))
+}
+
+/// Makes the sites those of a plan, and of the API.
+fn configure(sites: &Sites, plan: &Plan) -> Result<(), StoreError> {
+    sites.configure(plan.splicer.as_ref().map(|s| (&*s.config, &*s.sites)))
+}
+
+/// Random octets of the system: for sequence numbers, ports and so on, and for cookies.
+fn secrets() -> std::io::Result<([u8; 32], [u8; 16])> {
     let (mut secret, mut cookies) = ([0; 32], [0; 16]);
     let mut random = std::fs::File::open("/dev/urandom")?;
     random.read_exact(&mut secret)?;
     random.read_exact(&mut cookies)?;
+    Ok((secret, cookies))
+}
+
+/// What the resolver's workers share; the memory of the cache is taken now.
+fn dns_shared(config: &causeway_dns64::Config) -> Result<DnsShared, Box<dyn Error>> {
+    let (secret, cookies) = secrets()?;
     let shared = DnsShared::new(&config.cache, secret, cookies)?;
     info!(stats = ?shared.cache.stats(), "DNS cache is ready");
     Ok(shared)
@@ -272,6 +301,12 @@ fn start_leasing(
     };
     let started = std::thread::scope(|scope| scope.spawn(start).join());
     Ok(started.map_err(|_| "the lease thread panicked while it was started")??)
+}
+
+/// Sites and port maps, as a running gateway reaches them.
+struct Splicing {
+    sites: Arc<Sites>,
+    port_maps: Arc<PortMaps>,
 }
 
 /// Leases, as a running gateway reaches them.
@@ -439,6 +474,7 @@ struct Running {
     facts: Vec<PortFacts>,
     ports: PortControl,
     leases: Option<Leasing>,
+    splicing: Splicing,
     /// The workers' heartbeats, as tracking last saw them.
     beats: Mutex<Beats>,
     /// What tracking found last.
@@ -480,11 +516,12 @@ impl Running {
         facts: Vec<PortFacts>,
         ports: PortControl,
         leases: Option<Leasing>,
+        splicing: Splicing,
     ) -> Result<Self, Box<dyn Error>> {
         let reader = shared.table.reader().ok_or("the flow table has no place for control's reader")?;
         let (shared, plan, reader) = (Arc::clone(shared), Mutex::new(Arc::clone(plan)), Mutex::new(reader));
         let (beats, judgement) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared, plan, reader, clock, facts, ports, leases, beats, judgement })
+        Ok(Self { shared, plan, reader, clock, facts, ports, leases, splicing, beats, judgement })
     }
 
     fn plan(&self) -> Arc<Plan> {
@@ -830,13 +867,30 @@ impl Introspect for Running {
         })
     }
 
+    fn sites(&self) -> Arc<Sites> {
+        Arc::clone(&self.splicing.sites)
+    }
+
+    fn port_maps(&self) -> Arc<PortMaps> {
+        Arc::clone(&self.splicing.port_maps)
+    }
+
+    fn splicer(&self) -> Option<SplicerFacts> {
+        let plan = self.plan();
+        let splicer = plan.splicer.as_ref()?;
+        let capacity = self.shared.table.stats().spliced_capacity;
+        Some(SplicerFacts { config: Arc::clone(&splicer.config), capacity })
+    }
+
     fn generations(&self) -> Generations {
         self.generations_of(self.plan().generation)
     }
 
     fn reload(&self, config: Arc<Config>) -> Result<Generations, ReloadError> {
         let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = Plan::build(&config, &self.facts, Some((&current, self.clock.now())))
+        let maps = usable_port_maps(&self.splicing.port_maps, &config)
+            .map_err(|e| ReloadError::Failed(format!("port maps: {e}")))?;
+        let plan = Plan::build_with(&config, &self.facts, Some((&current, self.clock.now())), &maps)
             .map_err(|e| ReloadError::Failed(e.to_string()))?;
         let plan = Arc::new(plan);
         if self.shared.mailboxes.iter().any(|m| m.plans.is_full()) {
@@ -864,6 +918,8 @@ impl Introspect for Running {
             let generations = self.generations_of(generation);
             if generations.workers.iter().all(|g| *g >= generation) {
                 self.set_cache(&before, &plan);
+                configure(&self.splicing.sites, &plan)
+                    .map_err(|e| ReloadError::Failed(format!("sites: {e}")))?;
                 leave_virtual_macs(&plan, &before, &self.ports);
                 return Ok(generations);
             }

@@ -9,6 +9,8 @@ use crate::control::introspect::{
     Protocol, ProtocolPorts, RaRow, RefusedRow, ReloadError, SessionPage, SessionQuery, SessionRow,
     SubscriberPage, SubscriberQuery, SubscriberRow, VrrpReport,
 };
+use crate::control::site_api::SplicerFacts;
+use crate::control::sites::{PortMaps, Sites};
 use crate::control::track::Judgement;
 use causeway_core::{Counter, Counters, DropReason, Event, IfId, Instant};
 use causeway_dns64::explain::{Explained, Lookup};
@@ -70,6 +72,12 @@ pub(crate) struct FakeGateway {
     pub(crate) refuse: Mutex<Option<ReloadError>>,
     /// The resolver.
     pub(crate) dns: FakeResolver,
+    /// The splicer's settings; nothing without one.
+    pub(crate) splicer: Mutex<Option<Arc<causeway_splicer::Config>>>,
+    /// Its sites, and port maps on request, in a folder of their own.
+    pub(crate) sites: Arc<Sites>,
+    pub(crate) port_maps: Arc<PortMaps>,
+    _kept: TempDir,
     /// Slots looked at in one page, as a real table would bound them.
     pub(crate) slots_per_page: usize,
 }
@@ -104,6 +112,8 @@ impl FakeGateway {
         counters[0].add(Counter::RxFrames, 100);
         counters[1].add(Counter::RxFrames, 20);
         counters[1].as_ref().drop(DropReason::SpoofedSource);
+        let kept = TempDir::new();
+        let file = kept.path().join("sites.db");
         Self {
             sessions: (0..sessions).map(session).collect(),
             neighbors: vec![neighbor("192.0.2.1", "uplink0"), neighbor("2001:db8:64::101", "tenant0")],
@@ -119,6 +129,10 @@ impl FakeGateway {
             reloads: Mutex::default(),
             refuse: Mutex::default(),
             dns: FakeResolver::default(),
+            splicer: Mutex::default(),
+            sites: Arc::new(Sites::new(file.clone())),
+            port_maps: Arc::new(PortMaps::new(file)),
+            _kept: kept,
             slots_per_page: 100,
         }
     }
@@ -304,6 +318,19 @@ impl Introspect for FakeGateway {
         self.dns64()?;
         self.dns.flushed.lock().unwrap().push(name.map(<[u8]>::to_vec));
         Some(3)
+    }
+
+    fn sites(&self) -> Arc<Sites> {
+        Arc::clone(&self.sites)
+    }
+
+    fn port_maps(&self) -> Arc<PortMaps> {
+        Arc::clone(&self.port_maps)
+    }
+
+    fn splicer(&self) -> Option<SplicerFacts> {
+        let config = self.splicer.lock().unwrap().clone()?;
+        Some(SplicerFacts { config, capacity: 1000 })
     }
 
     fn generations(&self) -> Generations {

@@ -16,6 +16,7 @@
 //! plain memory.
 
 use crate::plan::{Plan, View};
+use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use causeway_core::event::Events;
 use causeway_core::icmp_error::IcmpErrors;
@@ -30,15 +31,16 @@ use causeway_flowtable::{
 use causeway_forward::{Forward, SourceGuard};
 use causeway_nat64::{Expiry, Log, Nat64};
 use causeway_neighbor::{Neighbors, Resolution, Resolved};
+use causeway_splicer::site::SiteTable;
 use causeway_wire::MacAddr;
 use causeway_wire::ethernet;
 use causeway_wire::ethernet::EthernetRepr;
 use causeway_wire::ipv6::{self, Ipv6Repr};
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Packets that wait in a worker's ring for their owner.
 const HANDOFF_RING: usize = 1024;
@@ -64,6 +66,8 @@ const SWEEP_PERIOD_US: u64 = 4_000_000;
 pub const SWEEP_AT_MOST: u32 = 32;
 /// Fewer than these are put off.
 const SWEEP_AT_LEAST: u64 = 16;
+/// Longer than any connection of the gateway's own takes that has an entry in the flow table.
+const LOCAL_TICKS: u32 = (120_000_000 / causeway_flowtable::TICK_MICROS) as u32;
 /// Neighbour timers looked at in one poll, at most.
 const TIMERS_PER_POLL: usize = 16;
 
@@ -196,6 +200,20 @@ impl DnsShared {
     }
 }
 
+/// What the splicer's workers share.
+#[derive(Debug, Clone)]
+pub struct SplicerShared {
+    /// The sites, as control has published them last. Read for new connections.
+    pub sites: Arc<ArcSwap<SiteTable>>,
+    /// Servers that are to be checked, each once, when they become known: for the checker of worker 0
+    /// (`causeway_splicer::site::Checker`).
+    pub fresh: Arc<SegQueue<Weak<causeway_splicer::site::Server>>>,
+    /// What sequence numbers, ports and cookies are made with. Nobody outside knows it.
+    pub secret: [u8; 32],
+    /// What SYN cookies are made with, at every worker: a client's acknowledgement may come to another than its SYN.
+    pub cookies: [u8; 16],
+}
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared<F> {
@@ -211,6 +229,8 @@ pub struct Shared<F> {
     pub bindings: Arc<Bindings>,
     /// What the resolver's workers share; nothing without DNS64.
     pub dns: Option<DnsShared>,
+    /// What the splicer's workers share: always there in a gateway, since a reload may add the splicer.
+    pub splicer: Option<SplicerShared>,
     /// Another gateway has all leases and is ready to take over.
     pub peer_ready: AtomicBool,
     /// Worker 0 has seen to it that the gateway may end.
@@ -236,6 +256,7 @@ impl<F> Shared<F> {
             vrrp: Arc::new(causeway_vrrp::Shared::new()),
             bindings,
             dns: None,
+            splicer: None,
             peer_ready: AtomicBool::new(false),
             left: AtomicBool::new(false),
             slots_per_worker,
@@ -321,9 +342,10 @@ impl Sweeper for Judge<'_> {
         match session.kind() {
             Kind::Native6 => self.forward.judge(session, ctl, now),
             Kind::Spliced => self.splicer.as_mut().map_or(Fate::End, |s| s.judge(session, ctl, now)),
-            Kind::Nat64 | Kind::Local => {
-                self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now))
-            }
+            Kind::Nat64 => self.nat64.as_mut().map_or(Fate::End, |n| n.judge(session, ctl, now)),
+            // A health check's: its owner ends it, if it has not gone.
+            Kind::Local if now.since(ctl.last_seen()) > LOCAL_TICKS => Fate::End,
+            Kind::Local => Fate::Keep,
         }
     }
 
@@ -358,7 +380,7 @@ struct Stages<S: FrameSource> {
     /// DNS64, if it is configured.
     resolver: Option<Box<causeway_dns64::Stage>>,
     /// The splicer, if it is configured.
-    splicer: Option<Box<causeway_splicer::Stage<S::Frame>>>,
+    splicer: Option<Box<causeway_splicer::Stage>>,
     /// Limits the ICMP errors that the neighbour stage asks for.
     errors: IcmpErrors,
     source: S,
@@ -536,9 +558,7 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>, C: Clock> Worker<Q, S, C> {
         }
         let counters: &Counters = &mailbox.counters;
         self.stages.neighbors.drain(counters);
-        let held = self.stages.nat64.take().map_or(0, |stage| stage.held())
-            + self.stages.splicer.take().map_or(0, |stage| stage.held());
-        for _ in 0..held {
+        for _ in 0..self.stages.nat64.take().map_or(0, |stage| stage.held()) {
             counters.drop(DropReason::Shutdown);
         }
         while mailbox.handoff.pop().is_some() || mailbox.vrrp.pop().is_some() {

@@ -14,6 +14,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 
 import lab as lab_module
 import netns
+import network as n
 import tools
 
 LAB = HERE.parent / "lab"
@@ -160,3 +161,58 @@ def quiet(lab):
     wire = tools.Wire()
     yield wire
     wire.close()
+
+
+class SplicerLabs:
+    """The lab of the tests of the splicer. Modules that follow each other share one."""
+
+    def __init__(self, folder):
+        self.stack, self.live, self.folder = contextlib.ExitStack(), None, folder
+
+    def want(self):
+        if self.live is None:
+            try:
+                self.live = self.begin()
+            except BaseException:
+                self.close()
+                raise
+        return self.live
+
+    def begin(self):
+        import splicertools as st
+
+        if not st.STAND_IN:
+            live = st.Live(self.folder / "lab.toml")
+            live.splicer()
+            self.stack.enter_context(contextlib.contextmanager(lab_of)(config=live.path))
+            return live
+        import splicing
+
+        self.stack.enter_context(contextlib.contextmanager(lab_of)("--no-gateway"))
+        splicing.kernel_gateway()
+        maps = [(n.SSH_MAPS[0], n.VM1_ADDR, 22), (n.SSH_MAPS[1], n.VM2_ADDR, 22)]
+        config = splicing.haproxy_config((*splicing.SITES, *st.SITES), (*splicing.LISTENERS, *st.LISTENERS), maps)
+        self.stack.enter_context(splicing.haproxy(config))
+        return st.StandIn()
+
+    def close(self):
+        self.live = None
+        self.stack.close()
+
+
+@pytest.fixture(scope="session")
+def splicer_labs(tmp_path_factory):
+    labs = SplicerLabs(tmp_path_factory.mktemp("splicer"))
+    yield labs
+    labs.close()
+
+
+@pytest.fixture(scope="module")
+def splicer(splicer_labs, request):
+    """The lab with the sites of `splicertools`; gives what changes its settings."""
+    yield splicer_labs.want()
+    # Other modules want the lab otherwise.
+    modules = [item.path.name for item in request.session.items]
+    rest = modules[len(modules) - modules[::-1].index(request.path.name) :]
+    if not rest or not rest[0].startswith("test_splicer"):
+        splicer_labs.close()

@@ -115,6 +115,16 @@ svc 300 A {n.V4ONLY}
 caa 300 CAA 0 issue "example"
 unknown 300 TYPE65400 \\# 4 01020304
 
+; --- sites behind the gateway's splicer: IPv6 to the servers themselves ---
+site1 300 A {n.PROXY}
+site1 300 AAAA {n.VM1_ADDR}
+site2 300 A {n.PROXY}
+site2 300 AAAA {n.VM2_ADDR}
+*.on-vm1 300 A {n.PROXY}
+*.on-vm2 300 A {n.PROXY}
+; Where certificates come from.
+acme 300 A {n.V4ONLY}
+
 ; --- for policies ---
 registry 300 A {n.V4ONLY}
 registry 300 AAAA {n.V6ONLY}

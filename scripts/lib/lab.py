@@ -12,8 +12,9 @@ The second gateway (cw-gw2) runs only when asked for: `scripts/lab up --pair`, o
 unmodified hosts do: the kernel hears router advertisements, and ISC dhclient asks for an address. Otherwise,
 and with --no-gateway, they have their addresses by hand.
 
-Servers in cw-inet (198.51.100.10 and 2001:db8:6::10), cw-vm1 and cw-vm2: web (port 80), echo over UDP
-and TCP (7), ssh (22, key /run/causeway-lab/client_key) and iperf3 (5201). A resolver (unbound) at 198.51.100.53,
+Servers in cw-inet (198.51.100.10 and 2001:db8:6::10), cw-vm1 and cw-vm2: web (port 80; cw-vm1 and cw-vm2 also 443
+and 8080, cw-vm2 with PROXY protocol headers only), echo over UDP and TCP (7), ssh (22, key
+/run/causeway-lab/client_key) and iperf3 (5201). A resolver (unbound) at 198.51.100.53,
 which is the authority for example. and other zones of its own (see dnszones.py). Logs and pid files are in
 /run/causeway-lab. There is one lab a machine. Must be run as root.
 

@@ -7,6 +7,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("/run/causeway-lab")
 LOCK = Path("/run/causeway-lab.lock")
 SECRET = RUN / "pair.secret"
+# The lab's certificate authority.
+CA = RUN / "ca.pem"
 CONFIG = ROOT / "appliance/etc/lab.toml"
 CONFIG2 = ROOT / "appliance/etc/lab-gw2.toml"
 DEFAULT_BINARY = ROOT / "target/release/causeway"
@@ -51,6 +53,12 @@ V6ONLY = "2001:db8:6::10"
 NAT64_PREFIX = "2001:db8:64:ff9b::"
 POOL4 = "203.0.113.0/28"
 
+# The splicer: the address that all sites and port maps are reached at, and where clients' addresses are embedded.
+PROXY = "203.0.113.80"
+CLIENT_PREFIX = "2001:db8:64:c1::"
+# The ports at which ssh of vm1 and of vm2 is reached.
+SSH_MAPS = (2201, 2202)
+
 # What the routes of cw-inet send to the gateway.
 ROUTED4 = "203.0.113.0/24"
 ROUTED6 = "2001:db8:64::/48"
@@ -59,6 +67,7 @@ ROUTED6 = "2001:db8:64::/48"
 FREE4, FREE6 = "198.51.100.128/25", "2001:db8:7::/48"
 
 WEB_PORT, ECHO_PORT, SSH_PORT, IPERF_PORT = 80, 7, 22, 5201
+TLS_PORT, H2C_PORT = 443, 8080
 
 
 @dataclass(frozen=True)
@@ -97,9 +106,9 @@ GATEWAYS = {g.ns: g for g in (FIRST, SECOND)}
 SOCKET, GATEWAY_LOG = FIRST.socket, FIRST.log
 
 
-def nat64(v4):
-    """The IPv6 form of an IPv4 address under the lab's NAT64 prefix (RFC 6052 2.2, length 96)."""
+def nat64(v4, prefix=NAT64_PREFIX):
+    """The IPv6 form of an IPv4 address under the lab's NAT64 prefix, or another (RFC 6052 2.2, length 96)."""
     import ipaddress
 
-    net = int(ipaddress.IPv6Address(NAT64_PREFIX))
+    net = int(ipaddress.IPv6Address(prefix))
     return str(ipaddress.IPv6Address(net | int(ipaddress.IPv4Address(v4))))

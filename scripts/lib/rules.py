@@ -10,11 +10,13 @@ import network as n
 # Imports flow one way: wire -> core -> flowtable -> functions -> appliance, and core -> hwprofiles ->
 # appliance. What a package may depend on, of the workspace:
 FUNCTIONS = ("neighbor", "forward", "nat64", "dns64", "dhcpv6", "ra", "vrrp", "splicer")
-BASE = ("causeway-wire", "causeway-core", "causeway-flowtable")
+BASE = ("causeway-wire", "causeway-core", "causeway-flowtable", "causeway-tcp")
 ALLOWED = {
     "causeway-wire": (),
     "causeway-core": ("causeway-wire",),
     "causeway-flowtable": ("causeway-wire", "causeway-core"),
+    # Beside the flow table: connections that end at the gateway, for the functions that have some.
+    "causeway-tcp": ("causeway-wire", "causeway-core"),
     # Test helpers: everybody's dev-dependency, so they know only what is at the bottom.
     "causeway-testkit": ("causeway-wire", "causeway-core"),
     "capsule-ffi": (),

@@ -73,7 +73,7 @@ fn record_type(text: &str) -> Result<String, String> {
 }
 
 /// A value in the address of a request (RFC 3986 2.1).
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, octet| {
         if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
             out.push(char::from(octet));

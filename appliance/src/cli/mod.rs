@@ -8,7 +8,9 @@ mod docs;
 mod hw;
 mod leases;
 mod nat64;
+mod portmaps;
 mod show;
+mod sites;
 pub mod table;
 
 pub use docs::counters_md;
@@ -86,6 +88,12 @@ enum Command {
     /// The resolver: how a name is looked up, and forgetting cached answers.
     #[command(subcommand, after_help = AFTER_HELP)]
     Dns(dns::Dns),
+    /// The splicer's sites: which names lead to which servers.
+    #[command(subcommand, after_help = AFTER_HELP)]
+    Sites(sites::SitesCommand),
+    /// The splicer's port maps: which ports lead to which servers.
+    #[command(subcommand, name = "portmaps", after_help = AFTER_HELP)]
+    PortMaps(portmaps::PortMapsCommand),
     /// What follows from a configuration of NAT64, without a running gateway.
     #[command(subcommand)]
     Nat64(nat64::Nat64),
@@ -244,6 +252,11 @@ enum Show {
         #[command(flatten)]
         common: ShowArgs,
     },
+    /// The splicer: its listeners, sites, servers and port maps, and what it counts.
+    Splicer {
+        #[command(flatten)]
+        common: ShowArgs,
+    },
     /// What router advertisements say on each network.
     Ra {
         #[command(flatten)]
@@ -363,6 +376,8 @@ fn execute(command: Command, launch: Launch, out: &mut Output) -> u8 {
         Command::Show(what) => show(what, out),
         Command::Leases(what) => leases::execute(&what, out),
         Command::Dns(what) => dns::execute(&what, out),
+        Command::Sites(what) => sites::execute(&what, out),
+        Command::PortMaps(what) => portmaps::execute(&what, out),
         Command::Nat64(what) => nat64::execute(&what, out),
         Command::Hw(what) => hw::execute(&what, out),
         Command::Docs(Docs::Counters) => {
@@ -567,6 +582,7 @@ fn show(what: Show, out: &mut Output) -> u8 {
         | Show::Peer { common }
         | Show::Vrrp { common }
         | Show::Dns { common }
+        | Show::Splicer { common }
         | Show::Ra { common }
         | Show::Plan { common } => common,
     };

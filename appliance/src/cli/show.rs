@@ -11,6 +11,7 @@ use crate::control::introspect::{
 };
 use crate::control::lease_api::{self, LeasePage, LeaseRow};
 use crate::control::leases::LeaseStatus;
+use crate::control::site_api::SplicerReport;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -122,6 +123,13 @@ pub(super) fn fetch(client: &Client, what: Show) -> Result<Shown, ClientError> {
             let report: Option<DnsReport> = rows1(client, &value, "dns")?;
             let text =
                 report.map_or_else(|| "no [dns64] is configured\n".to_owned(), |r| super::dns::report(&r));
+            Ok(Shown { text, json: value })
+        }
+        Show::Splicer { .. } => {
+            let value = client.get("/v1/splicer")?;
+            let report: Option<SplicerReport> = rows1(client, &value, "splicer")?;
+            let text = report
+                .map_or_else(|| "no [splicer] is configured\n".to_owned(), |r| super::sites::report(&r));
             Ok(Shown { text, json: value })
         }
         Show::Ra { .. } => {
@@ -328,7 +336,7 @@ fn pages<P: DeserializeOwned, R>(
     Ok((rows, cursor.is_some()))
 }
 
-fn note_more(text: &mut String, rows: usize, more: bool) {
+pub(super) fn note_more(text: &mut String, rows: usize, more: bool) {
     if more {
         let _ = writeln!(text, "There may be more than these {rows}: see --limit.");
     }

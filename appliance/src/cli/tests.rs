@@ -31,10 +31,15 @@ struct Rig {
 
 impl Rig {
     fn new(sessions: usize) -> Self {
+        Self::with(sessions, "")
+    }
+
+    /// With this in its configuration besides.
+    fn with(sessions: usize, more: &str) -> Self {
         let dir = TempDir::new();
         let socket = dir.path().join("gw.sock").display().to_string();
         let file = dir.path().join("gw.toml");
-        std::fs::write(&file, format!("{LAB}\n[control]\nsocket = \"{socket}\"\n")).unwrap();
+        std::fs::write(&file, format!("{LAB}\n{more}\n[control]\nsocket = \"{socket}\"\n")).unwrap();
         let spec = ControlSpec {
             config: Arc::new(Config::load(&file).unwrap()),
             file,
@@ -79,6 +84,8 @@ impl Rig {
         serde_json::from_str(&self.ok(&all)).unwrap()
     }
 }
+
+mod splicer;
 
 #[test]
 fn the_command_line_contradicts_itself_nowhere() {

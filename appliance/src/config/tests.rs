@@ -62,6 +62,7 @@ fn the_example_says_what_is_the_default_anyway() {
     );
     first_hop::the_examples_settings_are_defaults(&c, &plain);
     dns64::the_examples_settings_are_defaults(&c, &plain);
+    splicer::the_examples_settings_are_defaults(&c, &plain);
     let (all, plain) = (c.nat64.unwrap(), plain.nat64.unwrap());
     assert_eq!((all.timeouts, all.subscribers), (plain.timeouts, plain.subscribers));
     assert_eq!((all.tenants.len(), all.static_mappings.len()), (1, 1));
@@ -96,7 +97,7 @@ fn every_bad_value_is_named_with_its_key_and_what_is_allowed() {
             "unknown section",
             "[nat64]",
             "[nat46]\nx = 1\n[nat64]".to_owned(),
-            vec!["nat46: unknown key; did you mean `nat64`? (allowed: capacity, control, dhcpv6, dns, dns64, gateway, icmp, isolation, log, nat64, neighbor, network, port, route, vrrp, watchdog)".to_owned()],
+            vec!["nat46: unknown key; did you mean `nat64`? (allowed: capacity, control, dhcpv6, dns, dns64, gateway, icmp, isolation, log, nat64, neighbor, network, port, route, splicer, vrrp, watchdog)".to_owned()],
         ),
         (
             "wrong type",
@@ -789,3 +790,4 @@ proptest! {
 mod dns64;
 mod first_hop;
 mod nat64;
+mod splicer;

@@ -154,11 +154,7 @@ fn parsed<P>(parameters: Result<Query<P>, QueryRejection>) -> Result<P, Box<Resp
 /// The range of ports that are given out.
 fn range(config: &Config) -> Option<PortMapRange> {
     let range = config.splicer.as_ref()?.port_map_range?;
-    Some(PortMapRange {
-        address: range.address(),
-        first: range.ports().first(),
-        last: range.ports().last(),
-    })
+    Some(PortMapRange { address: range.address(), first: range.ports().first(), last: range.ports().last() })
 }
 
 /// All static mappings of a configuration, those of its port maps among them.
@@ -271,10 +267,8 @@ async fn drain(
         Ok(p) => p,
         Err(response) => return *response,
     };
-    with_sites(&state, move |sites, now| {
-        Ok(json!({ "site": sites.drain(&name, p.server, !p.undo, now)? }))
-    })
-    .await
+    with_sites(&state, move |sites, now| Ok(json!({ "site": sites.drain(&name, p.server, !p.undo, now)? })))
+        .await
 }
 
 async fn port_maps(Shared(state): Shared<Arc<State>>) -> Response {
@@ -338,9 +332,10 @@ async fn remove_port_map(
         g.splicer().ok_or(SiteRefusal::NoSplicer)?;
         let maps = g.port_maps();
         let row = maps.remove(p.protocol, p.outside).map_err(|e| {
-            let of_file = splicer::port_maps(config)
-                .iter()
-                .any(|m| m.outside == (*p.outside.ip(), p.outside.port()) && super::sites::named(m.protocol) == p.protocol);
+            let of_file = splicer::port_maps(config).iter().any(|m| {
+                m.outside == (*p.outside.ip(), p.outside.port())
+                    && super::sites::named(m.protocol) == p.protocol
+            });
             match e {
                 PortMapRefusal::Unknown(outside, protocol) if of_file => {
                     PortMapRefusal::Configured(outside, protocol)

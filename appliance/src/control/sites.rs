@@ -182,10 +182,11 @@ impl Sites {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What workers have of it.
+    /// What workers have of it. `secret` and `cookies` are random octets of the system.
     #[must_use]
-    pub fn shared(&self) -> SplicerShared {
-        SplicerShared { sites: Arc::clone(&self.table), fresh: self.writer().servers.fresh() }
+    pub fn shared(&self, secret: [u8; 32], cookies: [u8; 16]) -> SplicerShared {
+        let fresh = self.writer().servers.fresh();
+        SplicerShared { sites: Arc::clone(&self.table), fresh, secret, cookies }
     }
 
     /// Takes over the sites of a configuration, and reads those that are kept if that has not happened. `None`: there is no
@@ -262,12 +263,10 @@ impl Sites {
                 }
             };
             adopted += 1;
-            let mut known = self.master.entry(name).or_insert_with_key(|name| Known {
-                file: None,
-                api: None,
-                // Nothing that is published: what counts is made of it afterwards.
-                entry: Arc::new(Entry::new(nobody(name), &mut Servers::new())),
-            });
+            // Nothing that is published: what counts is made of it afterwards.
+            let nobody = Arc::new(Entry::new(nobody(&name), &mut Servers::new()));
+            let entry = self.master.entry(name);
+            let mut known = entry.or_insert_with(|| Known { file: None, api: None, entry: nobody });
             if known.file.is_some() {
                 warn!(
                     "site `{}` of the API is in the configuration too, which counts",
@@ -472,7 +471,8 @@ fn row(known: &Known, prefixes: &[Option<Prefix6>], now: Instant) -> SiteRow {
     let site = &known.entry.site;
     let mut servers = Vec::new();
     let rules = site.alpn.iter().map(|(protocol, _)| Some(String::from_utf8_lossy(protocol).into_owned()));
-    for (protocol, rule) in std::iter::once(None).chain(rules).zip(std::iter::once(None).chain((0..).map(Some)))
+    for (protocol, rule) in
+        std::iter::once(None).chain(rules).zip(std::iter::once(None).chain((0..).map(Some)))
     {
         let (backends, states) = known.entry.set(rule);
         let all = backends.iter().zip(states);

@@ -2,13 +2,13 @@
 
 use super::{Pass, Shared};
 use crate::plan::Plan;
-use causeway_core::{Burst, Class, Ctx, DropReason, Frame, FrameSource, Queues, Verdict};
-use causeway_splicer::Stage;
+use causeway_core::{Burst, Class, Ctx, DropReason, FrameSource, Queues, Verdict};
+use causeway_splicer::{Secrets, Stage};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 /// The stage of a worker, if the plan wants one.
-pub(super) fn stage<F: Frame>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<Box<Stage<F>>> {
+pub(super) fn stage<F>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<Box<Stage>> {
     let (splicer, with) = (plan.splicer.as_ref()?, shared.splicer.as_ref()?);
     // A stage that takes the place of another is not to repeat its sequence numbers and ports.
     let random = RandomState::new();
@@ -17,12 +17,16 @@ pub(super) fn stage<F: Frame>(plan: &Plan, shared: &Shared<F>, worker: u16) -> O
         *octets = (u64::from_ne_bytes(*octets) ^ random.hash_one((worker, n))).to_ne_bytes();
     }
     let (config, sites) = (Arc::clone(&splicer.config), Arc::clone(&with.sites));
-    Some(Box::new(Stage::new(config, sites, plan.icmp_errors(), worker, seed, with.cookies)))
+    let secrets = Secrets { seed, cookies: with.cookies };
+    let id = u8::try_from(worker).ok()?;
+    // One worker checks the servers of all.
+    let fresh = (worker == 0).then(|| Arc::clone(&with.fresh));
+    Some(Box::new(Stage::new(config, sites, plan.icmp_errors(), id, secrets, fresh)))
 }
 
 /// Takes over another plan's settings.
-pub(super) fn adopt<F: Frame>(
-    stage: &mut Option<Box<Stage<F>>>,
+pub(super) fn adopt<F>(
+    stage: &mut Option<Box<Stage>>,
     plan: &Plan,
     shared: &Shared<F>,
     worker: u16,

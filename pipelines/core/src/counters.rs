@@ -352,9 +352,41 @@ listed! {
         /// The worker was stopping and gave back what it still held.
         Shutdown = "shutdown",
 
+        // splicer: stage
+        /// An ICMP error about a segment to a client whose connection is still terminated here (RFC 5927 5).
+        SplicePeekIcmp = "splice-peek-icmp",
+        /// A segment of a server for a health check that is over.
+        SpliceCheckOver = "splice-check-over",
         // splicer: config
         /// Towards an address under a client prefix of the splicer, and neither TCP nor an ICMPv6 error in one piece.
         SpliceNotTcp = "splice-not-tcp",
+
+        // splicer: peek
+        /// Splicer: towards a connection that is not spliced yet, a segment that contradicts itself or its connection.
+        SplicePeekBad = "splice-peek-bad",
+        /// The same with a wrong checksum.
+        SplicePeekChecksum = "splice-peek-checksum",
+        /// Splicer: a segment of no connection. Answered with a reset, within limits (RFC 9293 3.10.7.1).
+        SpliceNoConnection = "splice-no-connection",
+        /// Splicer: a SYN or reset inside a connection that is not spliced yet; answered with where it is, once a second
+        /// (RFC 5961 3.2, 4.2).
+        SpliceChallenged = "splice-challenged",
+        /// Splicer: an old timestamp, or none, where there have to be timestamps (RFC 7323 5.3).
+        SpliceOldTimestamp = "splice-old-timestamp",
+        /// Splicer: as many connections that are not spliced yet as there may be.
+        SplicePeeksFull = "splice-peeks-full",
+        /// Splicer: as many connections of one client that are not spliced yet as there may be.
+        SpliceClientFull = "splice-client-full",
+        /// Splicer: a client opens connections faster than it may.
+        SpliceClientLimited = "splice-client-limited",
+        /// Splicer: no session is free in the flow table, or no room in its index.
+        SpliceNoSession = "splice-no-session",
+        /// Splicer: a segment for a connection that another worker is just making or splicing.
+        SpliceBusy = "splice-busy",
+        /// Splicer: data of a server ahead of the splice that is out of order, or more than is kept; it comes again.
+        SpliceNotHeld = "splice-not-held",
+        /// Splicer: a connection while the gateway stops.
+        SpliceStopping = "splice-stopping",
         // splicer: splice
         /// Splicer: a segment of a spliced connection whose TCP header or options contradict its length (RFC 9293 3.1).
         SpliceBadSegment = "splice-bad-segment",
@@ -611,6 +643,13 @@ listed! {
         /// Flow slots that could not be reused yet because a worker is behind.
         ReclaimStarved = "reclaim-starved",
 
+        // splicer: checks
+        /// Health checks of the splicer's servers that were begun.
+        SpliceChecks = "splice-checks",
+        /// How often a server was found to be up that was not before.
+        SpliceServersUp = "splice-servers-up",
+        /// How often a server was found to be down that was up before.
+        SpliceServersDown = "splice-servers-down",
         // splicer: sites
         /// Connections that named no site (TLS without SNI, HTTP without a name) and were refused for it.
         SpliceNoName = "splice-no-name",
@@ -640,6 +679,48 @@ listed! {
         SpliceRequestTooLong = "splice-request-too-long",
         /// HTTP connections whose first request has no host where it needs one, several, or one that is no name.
         SpliceBadHost = "splice-bad-host",
+
+        // splicer: peek
+        /// SYNs of clients answered with a cookie.
+        SpliceCookies = "splice-cookies",
+        /// Connections of clients accepted.
+        SpliceAccepted = "splice-accepted",
+        /// Connections opened to servers.
+        SpliceServersOpened = "splice-servers-opened",
+        /// Connections that servers refused: another one was tried, if there was one.
+        SpliceServersRefused = "splice-servers-refused",
+        /// Connections that servers did not answer in time: another one was tried, if there was one.
+        SpliceServersSilent = "splice-servers-silent",
+        /// Connections that no server of their site took.
+        SpliceServersFailed = "splice-servers-failed",
+        /// Clients who sent nothing in time.
+        SpliceFirstOctetLate = "splice-first-octet-late",
+        /// Clients who did not say in time where they want to go.
+        SpliceHelloLate = "splice-hello-late",
+        /// Servers that did not acknowledge in time what they were sent ahead of the splice.
+        SpliceHandoverLate = "splice-handover-late",
+        /// Connections that stay terminated because their server scales no windows although the client was promised it.
+        SpliceStaysForScale = "splice-stays-for-scale",
+        /// Connections that stay terminated because their server has no timestamps although the client was promised them.
+        SpliceStaysForTimestamps = "splice-stays-for-timestamps",
+        /// Connections that stay terminated because their server takes smaller segments than the client was told.
+        SpliceStaysForMss = "splice-stays-for-mss",
+        /// Connections that stayed terminated and ended because nothing came for too long.
+        SpliceTerminatedIdle = "splice-terminated-idle",
+        /// Clients who closed their connection before they said where they want to go.
+        SpliceClientsLeft = "splice-clients-left",
+        /// Clients who reset their connection before it was spliced.
+        SpliceClientsReset = "splice-clients-reset",
+        /// Servers that reset their connection before it was spliced.
+        SpliceServersReset = "splice-servers-reset",
+        /// Connections refused because all that are not spliced hold as many octets as they may.
+        SpliceOctetsFull = "splice-octets-full",
+        /// Connections refused because the flow table has no line for a spliced connection, or no free port was found.
+        SpliceNoLine = "splice-no-line",
+        /// Resets that were not sent because of their rate limit.
+        SpliceResetsLimited = "splice-resets-limited",
+        /// Connections ended because the gateway stopped before they were spliced.
+        SpliceStopped = "splice-stopped",
         // splicer: splice
         /// Spliced segments from clients to servers.
         SpliceToServers = "splice-to-servers",

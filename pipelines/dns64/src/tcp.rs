@@ -22,7 +22,6 @@
 mod connection;
 mod cookie;
 mod framing;
-mod segment;
 mod streams;
 
 pub use streams::Streams;
@@ -170,15 +169,6 @@ impl Output {
             counters.add(counter, 1);
         }
     }
-}
-
-/// SipHash-2-4: for tables and cookies that strangers choose the keys of.
-#[expect(deprecated, reason = "it is the one hasher of the standard library that takes a key")]
-fn keyed_hash(keys: (u64, u64), octets: &[u8]) -> u64 {
-    use std::hash::Hasher;
-    let mut hasher = std::hash::SipHasher::new_with_keys(keys.0, keys.1);
-    hasher.write(octets);
-    hasher.finish()
 }
 
 #[cfg(test)]

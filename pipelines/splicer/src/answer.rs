@@ -181,3 +181,129 @@ fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use httlib_hpack::Decoder;
+
+    const H2: Protocol = Protocol::Http2 { stream: 5 };
+
+    /// Frames: type, flags, stream, payload.
+    fn frames(octets: &[u8]) -> Vec<(u8, u8, u32, &[u8])> {
+        let (mut frames, mut rest) = (Vec::new(), octets);
+        while let Some(([a, b, c, kind, flags, s @ ..], behind)) = rest.split_first_chunk::<9>() {
+            let (payload, behind) = behind.split_at(u32::from_be_bytes([0, *a, *b, *c]) as usize);
+            frames.push((*kind, *flags, u32::from_be_bytes(*s), payload));
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+        frames
+    }
+
+    fn fields(block: &[u8]) -> Vec<(String, String)> {
+        let mut fields = Vec::new();
+        Decoder::default().decode(&mut block.to_vec(), &mut fields).expect("a header block");
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).expect("text");
+        fields.iter().map(|(name, value, _)| (text(name), text(value))).collect()
+    }
+
+    #[test]
+    fn rfc6066_3_an_unknown_name_is_a_fatal_alert() {
+        let alert = tls_unrecognized_name();
+        assert_eq!(alert, [21, 3, 3, 0, 2, 2, 112]);
+        let (_, record) = tls_parser::parse_tls_plaintext(&alert).expect("a record");
+        assert!(matches!(&record.msg[..], [tls_parser::TlsMessage::Alert(_)]), "{record:?}");
+        assert_eq!(tls_alert(alert::INTERNAL_ERROR), [21, 3, 3, 0, 2, 2, 80]);
+    }
+
+    #[test]
+    fn rfc9112_4_answers_are_read_by_a_client() {
+        for status in [400, 404, 421, 431, 502, 503, 504] {
+            let octets = http(status, Protocol::Http1);
+            let mut fields = [httparse::EMPTY_HEADER; 8];
+            let mut response = httparse::Response::new(&mut fields);
+            assert_eq!(response.parse(&octets), Ok(httparse::Status::Complete(octets.len())));
+            assert_eq!((response.code, response.version), (Some(status), Some(1)));
+            assert!(response.reason.is_some_and(|reason| !reason.is_empty()), "{status}");
+            // RFC 9112 6.3: it ends where it says; 9.6: and so does the connection.
+            let of = |name: &str| {
+                response.headers.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
+            };
+            assert_eq!((of("content-length"), of("connection")), (Some(&b"0"[..]), Some(&b"close"[..])));
+            assert_eq!(of("location"), None);
+        }
+    }
+
+    #[test]
+    fn rfc9110_15_4_9_a_redirect_leads_to_the_same_at_https() {
+        let octets = redirect("site1.example", "/a?b=%20", Protocol::Http1);
+        let text = str::from_utf8(&octets).expect("text");
+        assert!(text.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{text}");
+        assert!(text.contains("\r\nLocation: https://site1.example/a?b=%20\r\n"), "{text}");
+        let octets = redirect("site1.example", "/a?b=%20", H2);
+        let [_, _, (HEADERS, _, 5, block), _] = frames(&octets)[..] else { panic!("{octets:x?}") };
+        assert!(fields(block).contains(&("location".into(), "https://site1.example/a?b=%20".into())));
+        // None that a client would not read, and that is longer than a frame.
+        let long = format!("/{}", "a".repeat(20_000));
+        assert_eq!(redirect("site1.example", &long, Protocol::Http1), http(431, Protocol::Http1));
+        assert_eq!(redirect("site1.example", &long, H2), http(431, H2));
+        let longest = redirect("site1.example", &long[..TARGET_OCTETS], H2);
+        assert!(frames(&longest)[2].3.len() > TARGET_OCTETS);
+        assert!(
+            fields(frames(&longest)[2].3).iter().any(|(_, value)| value.ends_with(&long[..TARGET_OCTETS]))
+        );
+    }
+
+    #[test]
+    fn rfc9113_3_4_an_answer_begins_with_settings_and_ends_the_stream_and_the_connection() {
+        let octets = http(421, H2);
+        let frames = frames(&octets);
+        assert_eq!(frames[..2], [(SETTINGS, 0, 0, &[][..]), (SETTINGS, ACK, 0, &[])]);
+        let (kind, flags, stream, block) = frames[2];
+        assert_eq!((kind, flags, stream), (HEADERS, END_HEADERS | END_STREAM, 5));
+        let expected = [(":status", "421"), ("cache-control", "no-store"), ("content-length", "0")];
+        assert_eq!(fields(block), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(frames[3..], [(GOAWAY, 0, 0, &[0, 0, 0, 5, 0, 0, 0, 0][..])]);
+    }
+
+    #[test]
+    fn rfc9113_5_4_1_without_a_request_the_connection_ends_with_an_error() {
+        let octets = bad(Bad::Request, Protocol::Http2 { stream: 0 });
+        let expected: [(u8, u8, u32, &[u8]); 3] =
+            [(SETTINGS, 0, 0, &[]), (SETTINGS, ACK, 0, &[]), (GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 1])];
+        assert_eq!(frames(&octets), expected);
+    }
+
+    #[test]
+    fn each_reason_is_told_in_the_words_of_the_protocol() {
+        let all = [
+            Bad::Protocol,
+            Bad::Hello,
+            Bad::HelloTooLong,
+            Bad::ServerName,
+            Bad::Request,
+            Bad::RequestTooLong,
+            Bad::Host,
+        ];
+        for why in all {
+            assert_eq!(bad(why, Protocol::Unknown), b"", "{why:?}");
+            let http = bad(why, Protocol::Http1);
+            let tls = bad(why, Protocol::Tls);
+            let (status, description) = match why {
+                Bad::Protocol => ("", None),
+                Bad::RequestTooLong => ("HTTP/1.1 431 ", Some(50)),
+                Bad::ServerName => ("HTTP/1.1 400 ", Some(112)),
+                _ => ("HTTP/1.1 400 ", Some(50)),
+            };
+            assert_eq!(http.is_empty(), status.is_empty(), "{why:?}");
+            assert!(http.starts_with(status.as_bytes()), "{why:?}");
+            assert_eq!(tls.last().copied(), description, "{why:?}");
+        }
+        // Words are for those who understand them.
+        for protocol in [Protocol::Unknown, Protocol::Tls] {
+            assert_eq!(super::http(404, protocol), b"");
+            assert_eq!(redirect("site1.example", "/", protocol), b"");
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! rest of the connection. Not here: SSL 2.0 hellos (RFC 6176 forbids them), `Upgrade` to HTTP/2 (it is an HTTP/1.1
 //! request, and its server's matter), clients of HTTP/2 that send no request before the server's SETTINGS.
 
+mod hpack;
 mod http1;
 mod http2;
 pub mod name;
@@ -92,7 +93,7 @@ pub enum Protocol {
     },
 }
 
-/// Reads what one client sends first. Make a new one for each connection; 48 octets, no heap.
+/// Reads what one client sends first. Make a new one for each connection; it is small and has nothing on the heap.
 #[derive(Debug, Clone)]
 pub struct Sniffer {
     tls: bool,

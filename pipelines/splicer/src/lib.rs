@@ -9,12 +9,17 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod checks;
 pub mod config;
 pub mod hello;
 pub mod identity;
+pub mod peek;
 pub mod site;
 pub mod splice;
+pub mod stage;
 pub mod state;
 
 pub use config::Config;
+pub use peek::Peek;
+pub use stage::{Secrets, Stage};
 pub use state::State;

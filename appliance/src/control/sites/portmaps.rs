@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 /// Port maps of one server, at most.
-pub const PER_SERVER: usize = 256;
+const PER_SERVER: usize = 256;
 
 /// Why a port map is not added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,9 @@ impl PortMaps {
         let (usable, others): (Vec<_>, Vec<_>) = all.partition(|m| fits(m, range, fixed));
         for m in others {
             let (address, port) = m.outside;
-            warn!("port map {address}:{port} is kept, and not in use: the configuration leaves no place for it");
+            warn!(
+                "port map {address}:{port} is kept, and not in use: the configuration leaves no place for it"
+            );
         }
         usable
     }
@@ -233,7 +235,8 @@ impl PortMaps {
                 None => port,
             },
             None => {
-                let from = if (range.first..range.last).contains(&maps.last) { maps.last + 1 } else { range.first };
+                let from =
+                    if (range.first..range.last).contains(&maps.last) { maps.last + 1 } else { range.first };
                 let round = (from..=range.last).chain(range.first..from);
                 round.into_iter().find(|port| holder(*port).is_none()).ok_or(PortMapRefusal::Full)?
             }
@@ -306,5 +309,6 @@ impl PortMaps {
 fn fits(m: &StaticMapping, range: PortMapRange, fixed: &[StaticMapping]) -> bool {
     let (address, port) = m.outside;
     let given = address == range.address && (range.first..=range.last).contains(&port);
-    given && !fixed.iter().any(|f| f.protocol == m.protocol && (f.outside == m.outside || f.inside == m.inside))
+    given
+        && !fixed.iter().any(|f| f.protocol == m.protocol && (f.outside == m.outside || f.inside == m.inside))
 }

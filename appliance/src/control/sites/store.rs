@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 
 /// The store.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     db: Connection,
     path: PathBuf,
 }
@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; also if a newer version has written it.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let error = |problem: String| StoreError { path: path.to_owned(), problem };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| error(format!("making its folder: {e}")))?;
@@ -68,7 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn sites(&self) -> Result<Vec<(String, String)>, StoreError> {
+    pub(super) fn sites(&self) -> Result<Vec<(String, String)>, StoreError> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let mut all = self.db.prepare("SELECT name, spec FROM site ORDER BY name")?;
             all.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
@@ -80,7 +80,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
-    pub fn put_site(&self, name: &str, spec: &str) -> Result<(), StoreError> {
+    pub(super) fn put_site(&self, name: &str, spec: &str) -> Result<(), StoreError> {
         let sql = "INSERT INTO site (name, spec) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET spec = ?2";
         let mut put = self.db.prepare_cached(sql).map_err(|e| self.error(&e))?;
         put.execute((name, spec)).map(drop).map_err(|e| self.error(&e))
@@ -90,7 +90,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
-    pub fn remove_site(&self, name: &str) -> Result<(), StoreError> {
+    pub(super) fn remove_site(&self, name: &str) -> Result<(), StoreError> {
         let removed = self.db.execute("DELETE FROM site WHERE name = ?1", [name]);
         removed.map(drop).map_err(|e| self.error(&e))
     }
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn port_maps(&self) -> Result<Vec<Row>, StoreError> {
+    pub(super) fn port_maps(&self) -> Result<Vec<Row>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Row>> {
             let sql = "SELECT protocol, address, port, server, server_port FROM port_map";
             let mut all = self.db.prepare(sql)?;
@@ -121,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
-    pub fn put_port_map(&self, row: &Row) -> Result<(), StoreError> {
+    pub(super) fn put_port_map(&self, row: &Row) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO port_map (protocol, address, port, server, server_port) \
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         let row = params![row.protocol, row.address, row.port, row.server, row.server_port];
@@ -132,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
-    pub fn remove_port_map(&self, row: &Row) -> Result<(), StoreError> {
+    pub(super) fn remove_port_map(&self, row: &Row) -> Result<(), StoreError> {
         let sql = "DELETE FROM port_map WHERE protocol = ?1 AND address = ?2 AND port = ?3";
         let removed = self.db.execute(sql, params![row.protocol, row.address, row.port]);
         removed.map(drop).map_err(|e| self.error(&e))
@@ -141,15 +141,15 @@ impl Store {
 
 /// A row of a port map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub(super) struct Row {
     /// The protocol's number.
-    pub protocol: u8,
+    pub(super) protocol: u8,
     /// The proxy address.
-    pub address: u32,
+    pub(super) address: u32,
     /// Its port.
-    pub port: u16,
+    pub(super) port: u16,
     /// The server's address.
-    pub server: [u8; 16],
+    pub(super) server: [u8; 16],
     /// Its port.
-    pub server_port: u16,
+    pub(super) server_port: u16,
 }

@@ -417,3 +417,192 @@ proptest! {
         }
     }
 }
+
+/// With the proxy address 203.0.113.80, connections to servers from our address on the tenant network, and clients
+/// under a prefix.
+fn splicing() -> Classifier {
+    classifier().with_splicer(
+        &["203.0.113.80".parse().unwrap()],
+        &["2001:db8:64::1".parse().unwrap()],
+        vec!["2001:db8:64:c1::/96".parse().unwrap()],
+    )
+}
+
+/// A packet of another protocol, with this first octet of its payload.
+fn of(mut packet: Vec<u8>, protocol: u8, first: u8) -> Vec<u8> {
+    if packet[0] >> 4 == 6 {
+        (packet[6], packet[40]) = (protocol, first);
+    } else {
+        (packet[9], packet[20]) = (protocol, first);
+        checksum4(&mut packet);
+    }
+    packet
+}
+
+fn checksum4(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let sum = !causeway_wire::checksum::fold(causeway_wire::checksum::sum(&packet[..20], 0));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn class_by(c: &Classifier, port: u16, packet: &[u8]) -> Result<Class, DropReason> {
+    let ethertype = if packet[0] >> 4 == 6 { 0x86dd } else { 0x0800 };
+    c.classify(port, HeapFrame::new(&eth(GW, None, ethertype, packet))).map(|(class, _)| class)
+}
+
+#[test]
+fn what_comes_to_a_proxy_address_is_the_splicers_but_for_echo_requests() {
+    let c = splicing();
+    let packet = |protocol, first| of(udp4("198.51.100.99", "203.0.113.80"), protocol, first);
+    for (protocol, first, class) in [
+        (6, 0, Class::SpliceOut),
+        (17, 0, Class::SpliceOut),
+        (1, 3, Class::SpliceOut),
+        (1, 0, Class::SpliceOut),
+        (1, 8, Class::Local),
+        (47, 0, Class::Local),
+    ] {
+        assert_eq!(class_by(&c, UPLINK, &packet(protocol, first)), Ok(class), "protocol {protocol}, {first}");
+    }
+    // A fragment has no type; it goes where mappings are.
+    for protocol in [6, 17, 1] {
+        let mut fragment = packet(protocol, 8);
+        fragment[6] = 0x20;
+        checksum4(&mut fragment);
+        assert_eq!(class_by(&c, UPLINK, &fragment), Ok(Class::SpliceOut), "protocol {protocol}");
+    }
+    // The neighbours of the address, and without the splicer.
+    for (dst, class) in [("203.0.113.79", Err(DropReason::Ip4NotOurs)), ("203.0.113.1", Ok(Class::Nat64Out))]
+    {
+        assert_eq!(class_by(&c, UPLINK, &of(udp4("198.51.100.99", dst), 6, 0)), class, "{dst}");
+    }
+    assert_eq!(class_by(&classifier(), UPLINK, &packet(6, 0)), Err(DropReason::Ip4NotOurs));
+    // Nobody else sends from it.
+    let spoofed = of(udp4("203.0.113.80", "203.0.113.1"), 6, 0);
+    assert_eq!(class_by(&c, UPLINK, &spoofed), Err(DropReason::OwnSource));
+    let group = eth(MacAddr([0xff; 6]), None, 0x0800, &packet(6, 0));
+    let class = c.classify(UPLINK, HeapFrame::new(&group)).map(|(class, _)| class);
+    assert_eq!(class, Err(DropReason::EthGroupUnicast));
+}
+
+#[test]
+fn a_proxy_address_that_has_static_mappings_is_the_splicers_first() {
+    let c = Classifier::new(
+        &interfaces(),
+        &[vec![], vec![]],
+        vec![],
+        vec!["203.0.113.80/32".parse().unwrap(), "203.0.113.0/28".parse().unwrap()],
+    )
+    .with_splicer(&["203.0.113.80".parse().unwrap()], &[], vec![]);
+    let to = |dst| class_by(&c, UPLINK, &of(udp4("198.51.100.99", dst), 6, 0));
+    assert_eq!(to("203.0.113.80"), Ok(Class::SpliceOut));
+    assert_eq!(to("203.0.113.5"), Ok(Class::Nat64Out));
+}
+
+#[test]
+fn what_servers_send_to_our_sources_is_the_splicers_if_it_can_be_of_a_connection() {
+    let c = splicing();
+    for (dst, protocol, first, class) in [
+        ("2001:db8:64::1", 6, 0, Class::SpliceIn),
+        ("2001:db8:64::1", 58, 1, Class::SpliceIn),
+        ("2001:db8:64::1", 58, 2, Class::SpliceIn),
+        ("2001:db8:64::1", 58, 128, Class::Local),
+        ("2001:db8:64::1", 58, 135, Class::Local),
+        ("2001:db8:64::1", 17, 0, Class::Local),
+        // No source: another address of ours, and the link-local one.
+        ("2001:db8:ffff::2", 6, 0, Class::Local),
+        ("fe80::1", 6, 0, Class::Local),
+        ("2001:db8:6::10", 6, 0, Class::Forward6),
+    ] {
+        let packet = of(udp6("2001:db8:64::101", dst), protocol, first);
+        assert_eq!(class_by(&c, TENANT, &packet), Ok(class), "{dst}, protocol {protocol}, {first}");
+    }
+    assert_eq!(class_by(&c, TENANT, &fragment6("2001:db8:64::1", 6)), Ok(Class::Local));
+    // Servers may be elsewhere.
+    assert_eq!(
+        class_by(&c, UPLINK, &of(udp6("2001:db8:6::10", "2001:db8:64::1"), 6, 0)),
+        Ok(Class::SpliceIn)
+    );
+}
+
+/// The first fragment of a packet of vm1.
+fn fragment6(dst: &str, protocol: u8) -> Vec<u8> {
+    let mut fragment = udp6("2001:db8:64::101", dst);
+    fragment[4..6].copy_from_slice(&16u16.to_be_bytes());
+    fragment[6] = 44;
+    fragment.splice(40..40, [protocol, 0, 0, 1, 0, 0, 0, 1]);
+    fragment
+}
+
+#[test]
+fn what_servers_send_to_embedded_clients_is_the_splicers_or_nobodys() {
+    let c = splicing();
+    let client = "2001:db8:64:c1::c633:6463";
+    for (protocol, first, class) in [
+        (6, 0, Ok(Class::SpliceIn)),
+        (58, 1, Ok(Class::SpliceIn)),
+        (58, 128, Err(DropReason::SpliceNotTcp)),
+        (17, 0, Err(DropReason::SpliceNotTcp)),
+        (59, 0, Err(DropReason::SpliceNotTcp)),
+    ] {
+        let packet = of(udp6("2001:db8:64::101", client), protocol, first);
+        assert_eq!(class_by(&c, TENANT, &packet), class, "protocol {protocol}, {first}");
+    }
+    assert_eq!(class_by(&c, TENANT, &fragment6(client, 6)), Err(DropReason::SpliceNotTcp));
+    let plain = of(udp6("2001:db8:64::101", client), 6, 0);
+    assert_eq!(class_by(&classifier(), TENANT, &plain), Ok(Class::Forward6));
+}
+
+#[test]
+fn bcp38_nobody_sends_from_under_a_client_prefix() {
+    // A tenant whose sources hold it, one that is not checked, and the Internet.
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].sources6.push("2001:db8:64::/48".parse().unwrap());
+    list[1].validation = Validation::Off;
+    let splicer = |list: &[Interface]| {
+        Classifier::new(&Interfaces::new(list.to_vec()), &[vec![], vec![]], vec![], vec![]).with_splicer(
+            &[],
+            &[],
+            vec!["2001:db8:64:c1::/96".parse().unwrap()],
+        )
+    };
+    let c = splicer(&list);
+    let packet = of(udp6("2001:db8:64:c1::c633:6463", "2001:db8:6::10"), 6, 0);
+    let class = |vlan, port| {
+        let frame = eth(GW, vlan, 0x86dd, &packet);
+        c.classify(port, HeapFrame::new(&frame)).map(|(class, _)| class)
+    };
+    for (vlan, port) in [(None, TENANT), (Some(7), TENANT), (None, UPLINK)] {
+        assert_eq!(class(vlan, port), Err(DropReason::SpoofedSource), "{vlan:?} {port}");
+    }
+}
+
+#[test]
+fn rfc9568_6_1_connections_from_a_virtual_address_pass_without_accept_mode() {
+    let mut list: Vec<Interface> = interfaces().iter().map(|(_, i)| i.clone()).collect();
+    list[0].no_accept = vec!["2001:db8:64::1".parse().unwrap()];
+    let c = Classifier::new(&Interfaces::new(list), &[vec![], vec![]], vec![], vec![]).with_splicer(
+        &[],
+        &["2001:db8:64::1".parse().unwrap()],
+        vec![],
+    );
+    let to = |protocol, first| {
+        class_by(&c, TENANT, &of(udp6("2001:db8:64::101", "2001:db8:64::1"), protocol, first))
+    };
+    assert_eq!(to(6, 0), Ok(Class::SpliceIn));
+    assert_eq!(to(17, 0), Err(DropReason::VrrpNoAccept));
+    assert_eq!(to(58, 128), Err(DropReason::VrrpNoAccept));
+}
+
+#[test]
+fn rfc9568_6_4_2_a_standby_gateway_splices_nothing() {
+    let c = splicing().standing_by();
+    let not_active = Err(DropReason::VrrpNotActive);
+    let client = of(udp4("198.51.100.99", "203.0.113.80"), 6, 0);
+    assert_eq!(class_by(&c, UPLINK, &client), not_active);
+    for dst in ["2001:db8:64::1", "2001:db8:64:c1::c633:6463"] {
+        let server = of(udp6("2001:db8:64::101", dst), 6, 0);
+        assert_eq!(class_by(&c, TENANT, &server), not_active, "{dst}");
+    }
+    assert_eq!(class_by(&c, TENANT, &udp6("2001:db8:64::101", "2001:db8:64::1")), Ok(Class::Local));
+}

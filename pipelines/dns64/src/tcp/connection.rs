@@ -1,14 +1,12 @@
 //! One connection: a socket of `smoltcp`, messages in and out of it, and by when what has to happen.
 
 use super::framing::{FramingError, Reader};
-use super::segment::{self, Ends, Head, Segment};
-use super::{ANSWERING, BACKLOG, CLOSING, LONGEST_QUESTION, MTU, OPENING, SENDING, Side};
+use super::{ANSWERING, BACKLOG, CLOSING, LONGEST_QUESTION, OPENING, SENDING, Side};
 use causeway_core::{Duration, Egress, Instant};
+use causeway_tcp::{Ends, Head, Segment, Stack, segment};
 use causeway_wire::l4::tcp::{ACK, FIN, RST, SYN};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
-use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use std::collections::VecDeque;
 
 /// Octets of the receive and the send buffer of a connection of a client.
@@ -19,96 +17,8 @@ const CLIENT_BUFFERS: (usize, usize) = (16_384, 4096);
 const LONGEST_ANSWER: usize = 65_535;
 /// How soon the stack is looked after again at the soonest.
 const TICK: Duration = Duration::from_millis(1);
-/// Packets that one look after a connection sends, at most; its buffer has room for seven.
-const PACKETS: usize = 32;
 /// How often a reset or SYN inside a connection is answered (RFC 5961 7).
 const CHALLENGES: Duration = Duration::from_secs(1);
-
-/// The stack that all connections share. It has one packet in, many out, and the address of the connection that it works
-/// for.
-pub(super) struct Stack {
-    interface: Interface,
-    wire: Wire,
-    local: Option<IpAddress>,
-}
-
-impl std::fmt::Debug for Stack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stack").field("local", &self.local).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Wire {
-    incoming: Option<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-struct Incoming(Vec<u8>);
-struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        Some((Incoming(self.incoming.take()?), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
-        // They are checked before the stack gets a packet, and computed when it has given one.
-        capabilities.checksum = ChecksumCapabilities::ignored();
-        capabilities
-    }
-}
-
-impl Stack {
-    pub(super) fn new(seed: u64) -> Self {
-        let mut wire = Wire::default();
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let interface = Interface::new(config, &mut wire, smoltcp::time::Instant::ZERO);
-        Self { interface, wire, local: None }
-    }
-
-    fn work_for(&mut self, local: IpAddress) {
-        if self.local != Some(local) {
-            let bits = if matches!(local, IpAddress::Ipv4(_)) { 32 } else { 128 };
-            self.interface.update_ip_addrs(|list| {
-                list.clear();
-                // The list has room for two.
-                let _ = list.push(IpCidr::new(local, bits));
-            });
-            self.local = Some(local);
-        }
-    }
-}
-
-fn stack_time(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
-}
 
 /// How far a connection is, as its user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,8 +150,8 @@ impl Connection {
         let packet = segment::emit(ends.remote, ends.local, syn, Some(mss), 0);
         c.give(stack, packet, now);
         c.poll(stack, now);
-        let answer = stack.wire.outgoing.pop();
-        stack.wire.outgoing.clear();
+        let answer = stack.outgoing().pop();
+        stack.outgoing().clear();
         let (head, _) = segment::finish(&mut answer?, 0, 0)?;
         c.shift = ours.wrapping_sub(head.seq);
         c.sent_end = ours.wrapping_add(1);
@@ -261,11 +171,10 @@ impl Connection {
         now: Instant,
     ) -> Option<Self> {
         let mut c = Self::new(ends, Side::Client, egress, Phase::Opening(now + OPENING), now);
-        stack.work_for(ends.local.ip().into());
         let socket = c.sockets.get_mut::<Socket<'_>>(c.handle);
-        socket.connect(stack.interface.context(), ends.remote, ends.local).ok()?;
+        stack.connect(socket, ends.local, ends.remote).ok()?;
         c.poll(stack, now);
-        let (head, _) = segment::finish(stack.wire.outgoing.last_mut()?, 0, 0)?;
+        let (head, _) = segment::finish(stack.outgoing().last_mut()?, 0, 0)?;
         c.shift = ours.wrapping_sub(head.seq);
         Some(c)
     }
@@ -384,20 +293,11 @@ impl Connection {
     }
 
     fn give(&mut self, stack: &mut Stack, packet: Vec<u8>, now: Instant) {
-        stack.work_for(self.ends.local.ip().into());
-        stack.wire.incoming = Some(packet);
-        stack.interface.poll_ingress_single(stack_time(now), &mut stack.wire, &mut self.sockets);
+        stack.give(self.ends.local.ip(), &mut self.sockets, packet, now);
     }
 
     fn poll(&mut self, stack: &mut Stack, now: Instant) {
-        stack.work_for(self.ends.local.ip().into());
-        for _ in 0..PACKETS {
-            let before = stack.wire.outgoing.len();
-            stack.interface.poll_egress(stack_time(now), &mut stack.wire, &mut self.sockets);
-            if stack.wire.outgoing.len() == before {
-                break;
-            }
-        }
+        stack.poll(self.ends.local.ip(), &mut self.sockets, now);
     }
 
     /// Takes a message that is complete, if there is one and no more than `pipelined` of this side are under way.
@@ -506,7 +406,7 @@ impl Connection {
         mut id: impl FnMut() -> u16,
         mut send: impl FnMut(Vec<u8>),
     ) {
-        for mut packet in stack.wire.outgoing.drain(..) {
+        for mut packet in stack.outgoing().drain(..) {
             let Some((head, end)) = segment::finish(&mut packet, self.shift, id()) else { continue };
             if !head.has(RST) {
                 if head.has(ACK) {
@@ -561,14 +461,10 @@ impl Connection {
 
     /// When it is to be looked after next.
     pub(super) fn deadline(&mut self, stack: &mut Stack, idle: Duration, now: Instant) -> Instant {
-        stack.work_for(self.ends.local.ip().into());
         let own = self.due(idle).0;
-        match stack.interface.poll_at(stack_time(now), &self.sockets) {
+        match stack.poll_at(self.ends.local.ip(), &self.sockets, now) {
             None => own,
-            Some(at) => {
-                let at = Instant::from_micros(u64::try_from(at.total_micros()).unwrap_or(0));
-                own.min(at.max(now + TICK))
-            }
+            Some(at) => own.min(at.max(now + TICK)),
         }
     }
 }

@@ -10,8 +10,8 @@
 //! Numbers of one pair of ends go up as the client's do and as time goes by, as RFC 9293 3.4.1 wants: the check moves
 //! them by no more than what the client's clock gains in two seconds.
 
-use super::segment::Ends;
 use causeway_core::Instant;
+use causeway_tcp::{Ends, keyed_hash};
 use std::net::{IpAddr, SocketAddr};
 
 /// Seconds of a time slot. A cookie is good for the rest of its slot and all of the next one.
@@ -96,7 +96,7 @@ impl Cookies {
                 octets[50..].copy_from_slice(&client.to_be_bytes());
             }
         }
-        super::keyed_hash(self.keys, &octets)
+        keyed_hash(self.keys, &octets)
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
             // RFC 6528 3: clients' numbers gain one every four microseconds: here two seconds.
             let b = cookies.make(&ends(1000), 1_600_000, 1220, at(slot));
             let c = cookies.make(&ends(1000), 1_600_000, 1220, at(slot + 2));
-            assert!(super::super::segment::before(a, b) && super::super::segment::before(b, c));
+            assert!(causeway_tcp::segment::before(a, b) && causeway_tcp::segment::before(b, c));
         }
     }
 }

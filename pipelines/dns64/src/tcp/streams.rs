@@ -1,13 +1,11 @@
 //! All connections of a worker: who may have one, which segment is whose, and which is looked after when.
 
-use super::connection::{Connection, End, Overdue, Phase, SERVER_BUFFERS, Stack};
+use super::connection::{Connection, End, Overdue, Phase, SERVER_BUFFERS};
 use super::cookie::Cookies;
-use super::segment::{self, Ends, Head, Segment};
-use super::{
-    BACKLOG_ALL, Conn, ConnectError, Event, MTU, OUTGOING, Output, SendError, Side, Why, keyed_hash,
-};
+use super::{BACKLOG_ALL, Conn, ConnectError, Event, MTU, OUTGOING, Output, SendError, Side, Why};
 use crate::config::{PORT, Tcp};
 use causeway_core::{Counter, DropReason, Egress, Instant, TokenBucket};
+use causeway_tcp::{Bad, Ends, Head, Segment, Stack, keyed_hash, segment};
 use causeway_wire::l4::tcp::{self, ACK, RST, SYN};
 use causeway_wire::{ipv4, ipv6};
 use std::collections::{BTreeSet, HashMap};
@@ -73,7 +71,7 @@ impl Streams {
         Self {
             config: config.clone(),
             client_bits: client_bits.clamp(1, 128),
-            stack: Stack::new(keyed_hash(random, b"stack")),
+            stack: Stack::new(keyed_hash(random, b"stack"), MTU),
             cookies: Cookies::new((word(0), word(1))),
             random: (random, 0),
             slots: Vec::new(),
@@ -120,7 +118,11 @@ impl Streams {
         now: Instant,
         out: &mut Output,
     ) -> Result<(), DropReason> {
-        let segment = segment::parse(packet, egress.interface())?;
+        let segment = segment::parse(packet, egress.interface()).map_err(|bad| match bad {
+            Bad::Malformed => DropReason::DnsTcpMalformed,
+            Bad::Fragment => DropReason::LocalFragment,
+            Bad::Checksum => DropReason::DnsTcpBadChecksum,
+        })?;
         if let Some(&slot) = self.by_ends.get(&segment.ends)
             && let Some(c) = self.slots[index(slot)].connection.as_deref_mut()
         {

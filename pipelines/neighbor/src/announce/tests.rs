@@ -83,6 +83,18 @@ fn rfc9568_6_4_2_on_becoming_active_every_virtual_address_is_announced_and_the_p
 }
 
 #[test]
+fn an_address_that_clients_connect_to_is_announced_as_those_of_the_pool_are() {
+    let mut g = Gate::new(Config { announcements: 0, ..Config::default() });
+    let mut list = active();
+    list[1].proxy4 = vec!["203.0.113.80/32".parse().unwrap()];
+    list[1].service4 = vec!["203.0.113.80".parse().unwrap()];
+    g.set_interfaces(list);
+    let (sent, _) = first_round(&mut g);
+    assert_eq!(sent[4..], [gratuitous("192.0.2.2"), gratuitous("203.0.113.80")]);
+    g.rig.assert_counted(&[("na-sent", 4), ("arp-sent", 2)]);
+}
+
+#[test]
 fn a_pool_of_many_addresses_is_announced_as_far_as_there_is_room_on_link_ones_first() {
     let mut g = Gate::new(Config { announcements: 0, ..Config::default() });
     let mut list = active();

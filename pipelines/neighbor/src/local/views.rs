@@ -182,3 +182,21 @@ fn with_a_large_pool_a_change_looks_at_all_neighbours_and_comes_to_the_same() {
     let left: Vec<_> = g.n.table.live().map(|e| e.key.address().to_string()).collect();
     assert_eq!(left, ["192.0.2.1"]);
 }
+
+#[test]
+fn rfc792_an_address_that_clients_connect_to_answers_echo_and_arp_and_one_of_the_pool_arp_alone() {
+    let mut list = active();
+    list[1].proxy4.push("203.0.113.80/32".parse().unwrap());
+    list[1].service4 = vec!["203.0.113.80".parse().unwrap()];
+    let mut g = gate(list);
+    for target in ["203.0.113.80", "203.0.113.7"] {
+        let (_, answer) = g.local("uplink0", &arp_request(mac(9), "192.0.2.1", target));
+        assert_eq!(answer, arp_reply(VIRTUAL4, target, mac(9), "192.0.2.1"), "{target}");
+    }
+    let echo = |target| ip4("198.51.100.10", target).echo_request(1, 2, b"x");
+    let (fate, answer) = g.local("uplink0", &echo("203.0.113.80"));
+    assert!(matches!(fate, Verdict::Forward { .. }), "{fate:?}");
+    assert_eq!(answer, ip4("203.0.113.80", "198.51.100.10").echo_reply(1, 2, b"x"));
+    assert_eq!(g.local("uplink0", &echo("203.0.113.7")).0, Verdict::Drop(DropReason::Ip4NotOurs));
+    g.rig.assert_counted(&[("arp-answered", 2), ("echo-answered", 1)]);
+}

@@ -9,6 +9,9 @@ use super::name::{self, Host};
 use super::{Bad, Request, Sniffed};
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 
+#[cfg(test)]
+mod tests;
+
 /// Fields of a head, at most.
 const FIELDS: usize = 128;
 

@@ -3,13 +3,14 @@
 //! ```text
 //!  PRI * HTTP/2.0 SM | SETTINGS | (SETTINGS, WINDOW_UPDATE, PING, PRIORITY, unknown ones)* | HEADERS | CONTINUATION*
 //! ```
-//!
-//! `httlib-hpack` reads the header block.
 
+use super::hpack;
 use super::http1;
 use super::name::{self, Host};
 use super::{Bad, Request, Sniffed};
-use httlib_hpack::Decoder;
+
+#[cfg(test)]
+mod tests;
 
 /// RFC 9113 3.4.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -148,7 +149,7 @@ impl Frames {
 
 /// The header block out of its frames, which are known to be whole. Nothing if padding or priority do not fit.
 fn fragments(frames: &[u8]) -> Option<Vec<u8>> {
-    let mut block = Vec::with_capacity(frames.len() + SPARE);
+    let mut block = Vec::with_capacity(frames.len());
     let mut rest = frames;
     while let Some((frame, behind)) = Frame::parse(rest) {
         let (mut data, next) = behind.split_at_checked(frame.octets)?;
@@ -168,40 +169,17 @@ fn fragments(frames: &[u8]) -> Option<Vec<u8>> {
     Some(block)
 }
 
-/// The decoder takes for granted that a field that has begun is whole: it would read past the end of one that is cut.
-/// So zeros stand there (no field reads more of them than three), and a field that has used them was cut.
-const SPARE: usize = 8;
-
 /// Reads a header block.
 fn read(block: &[u8]) -> Result<Request, Bad> {
-    let mut rest = Vec::with_capacity(block.len() + SPARE);
-    rest.extend_from_slice(block);
-    rest.resize(block.len() + SPARE, 0);
-    let mut decoder = Decoder::default();
-    // One at a time, as many of them as the room in here: a block may be small and what it stands for huge.
-    let mut decoded = Vec::with_capacity(1);
     let (mut octets, mut fields) = (0, Fields::default());
-    let mut updates = 0;
-    while rest.len() > SPARE {
-        // RFC 7541 4.2: the size of the table is changed at the beginning of a block, and twice at most.
-        if rest[0] & 0xe0 == 0x20 {
-            updates += 1;
-            if octets > 0 || updates > 2 {
-                return Err(Bad::Request);
-            }
-        }
-        decoder.decode_exact(&mut rest, &mut decoded).map_err(|_| Bad::Request)?;
-        if rest.len() < SPARE {
-            return Err(Bad::Request);
-        }
-        for (name, value, _) in decoded.drain(..) {
-            octets += name.len() + value.len() + 32;
-            if octets > LIST_OCTETS {
-                return Err(Bad::RequestTooLong);
-            }
-            fields.take(&name, value)?;
-        }
-    }
+    hpack::fields(block, |name, value| {
+        octets += name.len() + value.len() + 32;
+        if octets > LIST_OCTETS { Err(Bad::RequestTooLong) } else { fields.take(name, value) }
+    })
+    .map_err(|stop| match stop {
+        hpack::Stop::Malformed => Bad::Request,
+        hpack::Stop::Taker(bad) => bad,
+    })?;
     fields.request()
 }
 
@@ -219,7 +197,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn take(&mut self, name: &[u8], value: Vec<u8>) -> Result<(), Bad> {
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Bad> {
         // RFC 9113 8.2.1: what HTTP/1 would read as the end of a line, or not as a part of the value.
         let is_blank = |octet: Option<&u8>| octet.is_some_and(|o| matches!(o, b' ' | b'\t'));
         let is_bad = value.iter().any(|octet| matches!(octet, 0 | b'\r' | b'\n'));
@@ -254,7 +232,7 @@ impl Fields {
             }
         };
         let why = if name == b"host" { Bad::Host } else { Bad::Request };
-        if slot.replace(value).is_some() { Err(why) } else { Ok(()) }
+        if slot.replace(value.to_vec()).is_some() { Err(why) } else { Ok(()) }
     }
 
     fn request(self) -> Result<Request, Bad> {

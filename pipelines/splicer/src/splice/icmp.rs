@@ -32,8 +32,8 @@ const PLATEAUS: [u16; 10] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 
 pub enum Whose<'g> {
     /// It is about a spliced connection, and this became of it.
     Spliced(Verdict),
-    /// It is about a connection that is still terminated.
-    Peek(Session<'g>),
+    /// It is about a connection that is still terminated, and its segment with this sequence number.
+    Peek(Session<'g>, u32),
     /// About no connection of ours.
     Nobodys,
 }
@@ -82,7 +82,7 @@ impl Splice {
         };
         let Lookup::Hit(session) = guard.lookup(&key) else { return Whose::Nobodys };
         if session.ctl().state() == State::Peek as u8 {
-            return Whose::Peek(session);
+            return Whose::Peek(session, about.seq);
         }
         Whose::Spliced(match self.to_server(ctx, &session, packet, at, &about) {
             Ok(egress) => {
@@ -118,7 +118,7 @@ impl Splice {
         };
         let Lookup::Hit(session) = guard.lookup(&key) else { return Whose::Nobodys };
         if session.ctl().state() == State::Peek as u8 {
-            return Whose::Peek(session);
+            return Whose::Peek(session, about.seq);
         }
         Whose::Spliced(match self.to_client(ctx, &session, packet, at, &about) {
             Ok(egress) => {

@@ -1,6 +1,7 @@
 //! What hosts see.
 
 use super::*;
+use causeway_tcp::segment;
 
 const VM1: &str = "2001:db8:64::101";
 const UPSTREAM: &str = "[2001:db8:6::53]:53";

@@ -1,6 +1,7 @@
 //! TCP segments as they are on the wire: read and checked, written, and shifted in their sequence numbers.
 
-use causeway_core::{DropReason, IfId};
+use crate::options::Options;
+use causeway_core::IfId;
 use causeway_wire::ipv4::{self, Ipv4Repr};
 use causeway_wire::ipv6::{self, Ipv6Repr};
 use causeway_wire::l4::{DST_PORT, PROTO_TCP, SRC_PORT, tcp};
@@ -15,39 +16,65 @@ const MSS_OPTION: usize = 4;
 /// The two ends of a connection. The remote end has the number of its interface, and one, as scope if its address is
 /// link-local: the same one may be in use on several networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Ends {
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+pub struct Ends {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The other.
+    pub remote: SocketAddr,
+}
+
+/// Why a packet is not a segment that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Bad {
+    /// Lengths that contradict each other, addresses or ports that no connection has, or control bits that exclude each
+    /// other.
+    #[error("malformed segment")]
+    Malformed,
+    /// A part of a packet.
+    #[error("fragment")]
+    Fragment,
+    /// The checksum is wrong.
+    #[error("wrong checksum")]
+    Checksum,
 }
 
 /// A segment that came, with a right checksum.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Segment<'a> {
-    pub(super) ends: Ends,
-    pub(super) head: Head,
+pub struct Segment<'a> {
+    /// Its ends: the local one is the destination.
+    pub ends: Ends,
+    /// Its header.
+    pub head: Head,
     /// The TCP header with its options and the data.
-    pub(super) octets: &'a [u8],
+    pub octets: &'a [u8],
     /// Octets of data.
-    pub(super) data: usize,
+    pub data: usize,
 }
 
 /// What of a TCP header is looked at here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) seq: u32,
-    pub(super) ack: u32,
-    pub(super) flags: u8,
-    pub(super) window: u16,
+pub struct Head {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Control bits.
+    pub flags: u8,
+    /// Window, as it stands there.
+    pub window: u16,
 }
 
 impl Head {
-    pub(super) const fn has(self, flag: u8) -> bool {
+    /// True if one of these control bits is set.
+    #[must_use]
+    pub const fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 }
 
 /// True if `a` is before `b` in the space of sequence numbers (RFC 9293 3.4).
-pub(super) const fn before(a: u32, b: u32) -> bool {
+#[must_use]
+pub const fn before(a: u32, b: u32) -> bool {
     let distance = b.wrapping_sub(a);
     distance != 0 && distance < 1 << 31
 }
@@ -56,8 +83,8 @@ pub(super) const fn before(a: u32, b: u32) -> bool {
 ///
 /// # Errors
 /// The reason to drop it.
-pub(super) fn parse(packet: &[u8], interface: IfId) -> Result<Segment<'_>, DropReason> {
-    let malformed = DropReason::DnsTcpMalformed;
+pub fn parse(packet: &[u8], interface: IfId) -> Result<Segment<'_>, Bad> {
+    let malformed = Bad::Malformed;
     let (source, destination, octets, pseudo) = match packet.first().map(|b| b >> 4) {
         Some(6) => {
             let ip = Ipv6Repr::parse(packet).map_err(|_| malformed)?;
@@ -65,7 +92,7 @@ pub(super) fn parse(packet: &[u8], interface: IfId) -> Result<Segment<'_>, DropR
             let walk = ipv6::walk(packet, ip.next_header).map_err(|_| malformed)?;
             // RFC 6946 4: a fragment that is all of its packet is as good as the packet.
             if walk.fragment.is_some_and(|f| f.offset != 0 || f.more) {
-                return Err(DropReason::LocalFragment);
+                return Err(Bad::Fragment);
             }
             let octets = packet.get(walk.at..).ok_or(malformed)?;
             if walk.protocol != PROTO_TCP || walk.segments_left_at.is_some() || !unicast6(ip.src, ip.dst) {
@@ -78,7 +105,7 @@ pub(super) fn parse(packet: &[u8], interface: IfId) -> Result<Segment<'_>, DropR
         Some(4) => {
             let ip = Ipv4Repr::parse(packet).map_err(|_| malformed)?;
             if ip.is_fragment() {
-                return Err(DropReason::LocalFragment);
+                return Err(Bad::Fragment);
             }
             if ip.protocol != PROTO_TCP || !unicast4(ip.src, ip.dst) {
                 return Err(malformed);
@@ -98,7 +125,7 @@ pub(super) fn parse(packet: &[u8], interface: IfId) -> Result<Segment<'_>, DropR
         return Err(malformed);
     }
     if checksum::fold(checksum::sum(octets, pseudo)) != 0xffff {
-        return Err(DropReason::DnsTcpBadChecksum);
+        return Err(Bad::Checksum);
     }
     let head = head_of(octets);
     let ports = (be16(octets, SRC_PORT), be16(octets, DST_PORT));
@@ -127,7 +154,8 @@ fn unicast4(source: Ipv4Addr, destination: Ipv4Addr) -> bool {
 }
 
 /// True if a connection can have these ends.
-pub(super) fn can_be(ends: &Ends) -> bool {
+#[must_use]
+pub fn can_be(ends: &Ends) -> bool {
     let ports = ends.local.port() != 0 && ends.remote.port() != 0 && ends.local != ends.remote;
     ports
         && match (ends.local.ip(), ends.remote.ip()) {
@@ -155,31 +183,45 @@ fn head_of(octets: &[u8]) -> Head {
 }
 
 impl Segment<'_> {
+    /// The octets of its options.
+    #[must_use]
+    pub fn option_octets(&self) -> &[u8] {
+        &self.octets[tcp::HEADER..self.octets.len() - self.data]
+    }
+
+    /// The octets of its data.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.octets[self.octets.len() - self.data..]
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options::parse(self.option_octets())
+    }
+
     /// The largest segment that a SYN's sender takes, if it tells (RFC 9293 3.7.1).
-    pub(super) fn mss(&self) -> Option<u16> {
-        let mut options = &self.octets[tcp::HEADER..self.octets.len() - self.data];
-        loop {
-            match options {
-                [2, 4, a, b, ..] => return Some(u16::from_be_bytes([*a, *b])),
-                [1, rest @ ..] => options = rest,
-                [0, ..] | [] | [_] => return None,
-                [_, length, ..] => options = options.get(usize::from(*length).max(2)..)?,
-            }
-        }
+    #[must_use]
+    pub fn mss(&self) -> Option<u16> {
+        self.options().mss
     }
 
     /// What follows this segment in the space of sequence numbers.
-    pub(super) fn end(&self) -> u32 {
+    #[must_use]
+    pub fn end(&self) -> u32 {
         let control = u32::from(self.head.has(tcp::SYN)) + u32::from(self.head.has(tcp::FIN));
         self.head.seq.wrapping_add(control).wrapping_add(u32::try_from(self.data).unwrap_or(0))
     }
 }
 
 /// Writes a packet with a segment without data. `id` is the Identification over IPv4.
-pub(super) fn emit(from: SocketAddr, to: SocketAddr, head: Head, mss: Option<u16>, id: u16) -> Vec<u8> {
+#[must_use]
+pub fn emit(from: SocketAddr, to: SocketAddr, head: Head, mss: Option<u16>, id: u16) -> Vec<u8> {
     let options = if mss.is_some() { MSS_OPTION } else { 0 };
     let length = tcp::HEADER + options;
-    let mut packet = with_ip_header(from.ip(), to.ip(), length);
+    let mut packet = Vec::new();
+    ip_header(&mut packet, from.ip(), to.ip(), length);
     let at = packet.len() - length;
     let t = &mut packet[at..];
     put16(t, SRC_PORT, from.port());
@@ -197,11 +239,12 @@ pub(super) fn emit(from: SocketAddr, to: SocketAddr, head: Head, mss: Option<u16
     packet
 }
 
-/// A packet with its IP header, and `length` octets of zero behind it.
-fn with_ip_header(from: IpAddr, to: IpAddr, length: usize) -> Vec<u8> {
+/// Makes `packet` an IP header, with `length` octets of zero behind it.
+pub fn ip_header(packet: &mut Vec<u8>, from: IpAddr, to: IpAddr, length: usize) {
+    packet.clear();
     match (from, to) {
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let mut packet = vec![0; ipv6::HEADER + length];
+            packet.resize(ipv6::HEADER + length, 0);
             let ip = Ipv6Repr {
                 src,
                 dst,
@@ -212,11 +255,10 @@ fn with_ip_header(from: IpAddr, to: IpAddr, length: usize) -> Vec<u8> {
                 payload_octets: length,
             };
             // It has room, and nothing here is longer than what came in one packet.
-            let _ = ip.emit(&mut packet);
-            packet
+            let _ = ip.emit(packet);
         }
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let mut packet = vec![0; ipv4::HEADER + length];
+            packet.resize(ipv4::HEADER + length, 0);
             let ip = Ipv4Repr {
                 src,
                 dst,
@@ -228,18 +270,19 @@ fn with_ip_header(from: IpAddr, to: IpAddr, length: usize) -> Vec<u8> {
                 header_octets: ipv4::HEADER,
                 total_octets: ipv4::HEADER + length,
             };
-            let _ = ip.emit(&mut packet);
-            packet
+            let _ = ip.emit(packet);
         }
         // Ends have addresses of one family.
-        _ => vec![0; length],
+        _ => packet.resize(length, 0),
     }
 }
 
 /// The packet that the stack is given for a segment: with a plain IP header, and what it acknowledges shifted. The
 /// stack looks at no checksum.
-pub(super) fn for_stack(ends: &Ends, octets: &[u8], shift: u32) -> Vec<u8> {
-    let mut packet = with_ip_header(ends.remote.ip(), ends.local.ip(), octets.len());
+#[must_use]
+pub fn for_stack(ends: &Ends, octets: &[u8], shift: u32) -> Vec<u8> {
+    let mut packet = Vec::new();
+    ip_header(&mut packet, ends.remote.ip(), ends.local.ip(), octets.len());
     let at = packet.len() - octets.len();
     let t = &mut packet[at..];
     t.copy_from_slice(octets);
@@ -252,7 +295,7 @@ pub(super) fn for_stack(ends: &Ends, octets: &[u8], shift: u32) -> Vec<u8> {
 
 /// Completes a packet that the stack or [`emit`] wrote: sequence number shifted, checksums computed, and over IPv4
 /// fragments allowed and an Identification set. What it says, and its end in the space of sequence numbers.
-pub(super) fn finish(packet: &mut [u8], shift: u32, id: u16) -> Option<(Head, u32)> {
+pub fn finish(packet: &mut [u8], shift: u32, id: u16) -> Option<(Head, u32)> {
     let (at, pseudo) = match packet.first()? >> 4 {
         6 => {
             let ip = Ipv6Repr::parse(packet).ok()?;
