@@ -16,6 +16,7 @@ pub mod dns_upstream;
 pub mod nat64;
 pub mod ra;
 pub mod splicer_hello;
+pub mod splicer_rewrite;
 pub mod vrrp;
 
 use causeway_core::classify::Classifier;
@@ -57,6 +58,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("ra", ra::ra),
     ("splice_hello", splicer_hello::hello),
     ("splice_host", splicer_hello::host),
+    ("splice_rewrite", splicer_rewrite::rewrite),
 ];
 
 const VM1: &str = "2001:db8:64::101";
@@ -538,6 +540,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         }
         "vrrp" => vrrp::seeds(),
         "splice_hello" | "splice_host" => splicer_hello::seeds(target),
+        "splice_rewrite" => splicer_rewrite::seeds(),
         "dns_query" => dns_query::seeds(),
         "dns_tcp" => dns_tcp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
@@ -632,5 +635,7 @@ mod tests {
         let hellos = seeds("splice_hello").iter().filter(|(_, b)| splicer_hello::read_hello(b)).count();
         let hosts = seeds("splice_host").iter().filter(|(_, b)| splicer_hello::read_host(b)).count();
         assert_eq!((hellos, hosts), (9 * 3, 8 * 3), "clients that can be sent to a site");
+        let spliced: usize = seeds("splice_rewrite").iter().map(|(_, b)| splicer_rewrite::passed(b)).sum();
+        assert!(spliced > 300, "only {spliced} segments are passed on");
     }
 }

@@ -12,6 +12,9 @@
 //!
 //! The ends judge windows, acknowledgements and resets themselves (RFC 9293 3.10.7.4, RFC 5961): whatever belongs to the
 //! connection is passed on, and only what would change how long it is kept has to be plausible.
+//!
+//! Not handled: fragments, and segments that would have to be cut (nobody sends any who obeys the MSS that he was told:
+//! their senders are told, whether or not they forbade to cut them).
 
 pub mod icmp;
 pub mod rewrite;

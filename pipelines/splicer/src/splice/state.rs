@@ -7,7 +7,7 @@ use super::rewrite::Side;
 use crate::config::Timeouts;
 use crate::{Config, State};
 use causeway_core::{Counter, Counters};
-use causeway_flowtable::{Ctl, Fate, Kind, Mapping, Session, Sweeper, Tick};
+use causeway_flowtable::{Ctl, Fate, Kind, Mapping, Session, Sweeper, TICK_MICROS, Tick};
 use causeway_wire::l4::tcp;
 use std::net::Ipv4Addr;
 
@@ -133,6 +133,13 @@ fn change(session: &Session<'_>, event: Event, tick: Tick) -> bool {
         .is_some()
 }
 
+/// True if `ticks` without a segment are more than `patience`: more than the ticks that cover it ([`Tick::covering`]),
+/// without the division.
+fn is_over(ticks: u32, patience: causeway_core::Duration) -> bool {
+    let surely = u128::from(ticks.saturating_sub(2)) * u128::from(TICK_MICROS);
+    ticks >= 2 && surely >= patience.as_micros()
+}
+
 /// Why sessions end, for [`Expiry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -196,8 +203,11 @@ impl Sweeper for Expiry<'_> {
                 session.set_plan_generation(self.config.generation);
             }
         }
-        let most = Tick::covering(state.patience(&self.config.timeouts));
-        if now.since(ctl.last_seen()) > most { Fate::End } else { Fate::Keep }
+        if is_over(now.since(ctl.last_seen()), state.patience(&self.config.timeouts)) {
+            Fate::End
+        } else {
+            Fate::Keep
+        }
     }
 
     fn session_ended(&mut self, session: &Session<'_>) {

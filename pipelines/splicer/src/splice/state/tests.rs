@@ -32,6 +32,16 @@ fn every_state_and_event() {
 
 proptest! {
     #[test]
+    fn patience_ends_when_its_ticks_are_over(ticks in 0u32..100_000, micros in 0u64..20_000_000_000) {
+        let patience = causeway_core::Duration::from_micros(micros);
+        prop_assert_eq!(is_over(ticks, patience), ticks > Tick::covering(patience));
+        for near in 0..4 {
+            let patience = causeway_core::Duration::from_micros(u64::from(ticks) * TICK_MICROS);
+            prop_assert_eq!(is_over(ticks + near, patience), ticks + near > Tick::covering(patience));
+        }
+    }
+
+    #[test]
     fn who_has_closed_is_never_forgotten(events in proptest::collection::vec(0usize..EVENTS.len(), 0..50)) {
         let (mut state, mut flags) = (State::Open, 0);
         let (mut client, mut server) = (false, false);

@@ -142,7 +142,7 @@ fn scale_at(tcp: &[u8]) -> Option<usize> {
 
 /// Puts another window scale into a SYN, with its checksum.
 fn rescaled(mut b: Vec<u8>, l4: usize, at: usize, scale: u8) -> Vec<u8> {
-    let word = |b: &[u8]| u64::from(b[l4 + at]) << if at % 2 == 0 { 8 } else { 0 };
+    let word = |b: &[u8]| u64::from(b[l4 + at]) << if at.is_multiple_of(2) { 8 } else { 0 };
     let old = word(&b);
     b[l4 + at] = scale;
     let sum = u16::from_be_bytes([b[l4 + 16], b[l4 + 17]]);
