@@ -15,6 +15,7 @@ pub mod dns_tcp;
 pub mod dns_upstream;
 pub mod nat64;
 pub mod ra;
+pub mod splicer_hello;
 pub mod vrrp;
 
 use causeway_core::classify::Classifier;
@@ -54,6 +55,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("dns_sequence", dns_upstream::sequence),
     ("vrrp", vrrp::sequence),
     ("ra", ra::ra),
+    ("splice_hello", splicer_hello::hello),
+    ("splice_host", splicer_hello::host),
 ];
 
 const VM1: &str = "2001:db8:64::101";
@@ -453,7 +456,7 @@ fn translated(b: &[u8]) -> usize {
             match class {
                 Class::Nat64In => nat64.v6_to_v4(&mut rig.ctx(), &guard, &mut packets, &mut verdicts),
                 Class::Nat64Out => nat64.v4_to_v6(&mut rig.ctx(), &guard, &mut packets, &mut verdicts),
-                Class::Forward6 | Class::Local => break,
+                Class::Forward6 | Class::Local | Class::SpliceOut | Class::SpliceIn => break,
             }
             match verdicts[0] {
                 Verdict::Forward { egress } => {
@@ -534,6 +537,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
             vec![named("nested", [nested.concat(), asked.concat()].concat(), 0)]
         }
         "vrrp" => vrrp::seeds(),
+        "splice_hello" | "splice_host" => splicer_hello::seeds(target),
         "dns_query" => dns_query::seeds(),
         "dns_tcp" => dns_tcp::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
@@ -625,5 +629,8 @@ mod tests {
             (one, all) = (one + more_one, all + more_all);
         }
         assert!(one > 20 && all > 40, "{one} advertisements to one, {all} to all");
+        let hellos = seeds("splice_hello").iter().filter(|(_, b)| splicer_hello::read_hello(b)).count();
+        let hosts = seeds("splice_host").iter().filter(|(_, b)| splicer_hello::read_host(b)).count();
+        assert_eq!((hellos, hosts), (9 * 3, 8 * 3), "clients that can be sent to a site");
     }
 }

@@ -217,6 +217,7 @@ mod tests {
         assert_eq!(tls_alert(alert::INTERNAL_ERROR), [21, 3, 3, 0, 2, 2, 80]);
     }
 
+    // And RFC 9112 9.6.
     #[test]
     fn rfc9112_4_answers_are_read_by_a_client() {
         for status in [400, 404, 421, 431, 502, 503, 504] {

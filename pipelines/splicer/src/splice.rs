@@ -521,7 +521,6 @@ impl Splice {
         if event == Event::Syn {
             // RFC 9293 3.6.1: the same client may open the next connection once this one is over. One with the same
             // number is an old one that comes late.
-            #[expect(clippy::cast_possible_truncation, reason = "the high half")]
             let isn = (line.isn.load(Ordering::Relaxed) >> 32) as u32;
             let over = matches!(state, State::BothFin | State::Reset);
             if over && side == Side::Client && p.flags & tcp::ACK == 0 && p.seq != isn {

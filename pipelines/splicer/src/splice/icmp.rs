@@ -84,7 +84,7 @@ impl Splice {
         if session.ctl().state() == State::Peek as u8 {
             return Whose::Peek(session, about.seq);
         }
-        Whose::Spliced(match self.to_server(ctx, &session, packet, at, &about) {
+        Whose::Spliced(match self.tell_server(ctx, &session, packet, at, &about) {
             Ok(egress) => {
                 ctx.counters.add(Counter::SpliceIcmpPassed, 1);
                 Verdict::Forward { egress }
@@ -120,7 +120,7 @@ impl Splice {
         if session.ctl().state() == State::Peek as u8 {
             return Whose::Peek(session, about.seq);
         }
-        Whose::Spliced(match self.to_client(ctx, &session, packet, at, &about) {
+        Whose::Spliced(match self.tell_client(ctx, &session, packet, at, &about) {
             Ok(egress) => {
                 ctx.counters.add(Counter::SpliceIcmpPassed, 1);
                 Verdict::Forward { egress }
@@ -130,7 +130,7 @@ impl Splice {
     }
 
     /// Puts an ICMPv6 error for the server in place of an ICMP error.
-    fn to_server<F: Frame, S: FrameSource<Frame = F>>(
+    fn tell_server<F: Frame, S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &Ctx<'_, S>,
         session: &Session<'_>,
@@ -192,7 +192,7 @@ impl Splice {
     }
 
     /// Puts an ICMP error for the client in place of an ICMPv6 error.
-    fn to_client<F: Frame, S: FrameSource<Frame = F>>(
+    fn tell_client<F: Frame, S: FrameSource<Frame = F>>(
         &mut self,
         ctx: &Ctx<'_, S>,
         session: &Session<'_>,

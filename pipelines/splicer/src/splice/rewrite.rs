@@ -494,6 +494,3 @@ pub(crate) fn to_ipv4<F: Frame>(
     m.hop_done = true;
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

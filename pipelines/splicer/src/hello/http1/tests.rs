@@ -21,6 +21,7 @@ fn rows(expected: &Sniffed, rows: &[(&str, &[&str])]) {
     }
 }
 
+// And RFC 9112 2.2.
 #[test]
 fn rfc9112_3_2_a_request_is_found_by_its_host_however_it_is_cut() {
     let site = |target: &str| found(Some("site1.example"), Some(target));
@@ -136,6 +137,7 @@ fn rfc9112_3_2_3_and_3_2_4_connect_and_asterisk_have_no_target_to_redirect_to() 
     rows(&Sniffed::Bad(Bad::Host), &[("CONNECT nowhere", &["CONNECT :443 HTTP/1.1", HOST])]);
 }
 
+// RFC 9112 2.2, 5.1, 5.2, 6.1, 6.3.
 #[test]
 fn rfc9112_11_2_shapes_by_which_requests_are_smuggled_are_refused() {
     rows(
