@@ -31,8 +31,8 @@ use causeway_core::{
     Verdict,
 };
 use causeway_flowtable::{
-    CreateError, Created, Ctl, Fate, Guard, InsideKey, Kind, Lookup, Mapping, NewKey, NewSession, OWN_ADDRESS, OutsideKey,
-    Session, Sweeper, Tick,
+    CreateError, Created, Ctl, Fate, Guard, InsideKey, Kind, Lookup, Mapping, NewKey, NewSession,
+    OWN_ADDRESS, OutsideKey, Session, Sweeper, Tick,
 };
 use causeway_tcp::options::Options;
 use causeway_tcp::segment::{self, Bad};

@@ -237,9 +237,8 @@ fn whatever_both_ends_send_is_bounded_and_over_in_the_end() {
         let mut w = World::new(config, vec![site("site1.example", Identity::Proxy1, &[VM1])]);
         w.mangle = |_| false;
         let mut dice = Dice(seed);
-        let mut clients: Vec<Raw> = (0..4)
-            .map(|n| Raw { stamps: (n % 2 == 0).then_some((5, 0)), ..Raw::new(40_000 + n) })
-            .collect();
+        let mut clients: Vec<Raw> =
+            (0..4).map(|n| Raw { stamps: (n % 2 == 0).then_some((5, 0)), ..Raw::new(40_000 + n) }).collect();
         // What servers are asked by, newest last: our end, what follows our last segment, and our clock.
         let mut asked: Vec<(SocketAddr, u32, u32)> = Vec::new();
         for _ in 0..400 {
@@ -258,7 +257,8 @@ fn whatever_both_ends_send_is_bounded_and_over_in_the_end() {
                 5 => c.segment(ACK | FIN, c.seq.wrapping_add(off), &[]),
                 6 => c.segment(RST, c.seq.wrapping_add(off), &[]),
                 7..=12 if !asked.is_empty() => {
-                    let (local, end, echo) = asked[asked.len() - 1 - dice.roll(asked.len().min(3) as u64) as usize];
+                    let (local, end, echo) =
+                        asked[asked.len() - 1 - dice.roll(asked.len().min(3) as u64) as usize];
                     let ends = Ends { local: SocketAddr::new(VM1.parse().unwrap(), 80), remote: local };
                     let flags = [SYN | ACK, ACK, ACK, ACK | FIN, RST | ACK, ACK][what as usize - 7];
                     let syn = flags & SYN != 0;
