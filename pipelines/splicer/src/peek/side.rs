@@ -461,7 +461,7 @@ fn body(
     put16(t, 2, to.port());
     put32(t, tcp::SEQ, head.seq);
     put32(t, tcp::ACK_NO, if head.has(ACK) { head.ack } else { 0 });
-    t[tcp::DATA_OFFSET] = u8::try_from(header / 4 << 4).unwrap_or(0x50);
+    t[tcp::DATA_OFFSET] = u8::try_from((header / 4) << 4).unwrap_or(0x50);
     t[tcp::FLAGS] = head.flags;
     put16(t, tcp::WINDOW, head.window);
     options.emit(&mut t[tcp::HEADER..header]);
