@@ -1,6 +1,5 @@
 """Fixtures of the end-to-end tests: the lab, once per module, and what must hold when it goes down."""
 
-import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -123,19 +122,20 @@ def raw(fresh):
 
 
 @pytest.fixture(scope="module")
-def looked_at():
-    """Takes a test's name and a capture that has ended: tshark looks at it while the module's other tests run. What it
-    found fails the end of the module."""
-    jobs = []
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield lambda name, c: jobs.append((name, pool.submit(c.check)))
-    found = [f"{name}: {job.exception()!r}" for name, job in jobs if job.exception()]
-    assert not found, "\n".join(found)
+def captures(tmp_path_factory):
+    """Takes a test's name and a capture that has ended. At the module's end tshark looks for malformed packets and bad
+    checksums in all of them."""
+    taken = {}
+    yield lambda name, c: taken.setdefault(c.where, {}).update({f"{name}, {c.path.name}": c})
+    found = {}
+    for together in taken.values():
+        found |= tools.complaints(together, tmp_path_factory.mktemp("captures") / "all.pcapng")
+    assert not found, "\n".join(f"{name}: {text[:2000]}" for name, text in found.items())
 
 
 @pytest.fixture
-def capture(looked_at, request, tmp_path):
-    """Captures in a namespace; after the test tshark looks for malformed packets and bad checksums."""
+def capture(captures, request, tmp_path):
+    """Captures in a namespace, which tshark looks at when the module ends (see `captures`)."""
     started = []
 
     def start(ns, dev, expression=""):
@@ -146,7 +146,7 @@ def capture(looked_at, request, tmp_path):
     yield start
     for c in started:
         c.stop()
-        looked_at(request.node.name, c)
+        captures(request.node.name, c)
 
 
 @pytest.fixture

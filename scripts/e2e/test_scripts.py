@@ -1,6 +1,8 @@
 """The rules that scripts/test checks, on workspaces made for the purpose: each must be able to fail."""
 
+import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ import bench
 import network as n
 import rules
 import testrun
+import tools
 
 
 def package(name, *dependencies, kind=None):
@@ -116,9 +119,47 @@ def test_cargos_summary_lines_are_counted(monkeypatch, tmp_path):
     ):
         cargo.write_text("#!/bin/sh\n" + script)
         cargo.chmod(0o755)
-        r = testrun.Runner(json_output=True)
+        r = testrun.Runner(sys.stderr)
         r.cargo_test("unit", "x", [], 1)
         assert tuple(r.results[0][k] for k in ("passed", "failed", "skipped")) == wanted
+
+
+def test_what_runs_beside_the_others_counts_as_they_do(capsys):
+    """Its programs take only time that nobody wants; what they say comes at the end; a stage that breaks has failed."""
+
+    def broken(_):
+        raise FileNotFoundError("no such program")
+
+    r = testrun.Runner(sys.stdout)
+    stages = [("loom", lambda r: r.check("loom", "x", ["chrt", "-p", "0"])), ("unit", broken)]
+    aside = testrun.Background(stages)
+    aside.thread.join(20)
+    assert capsys.readouterr().out == ""
+    aside.join(r)
+    assert "SCHED_IDLE" in capsys.readouterr().out
+    assert [(x["stage"], x["passed"], x["failed"]) for x in r.results] == [("loom", 1, 0), ("unit", 0, 1)]
+
+
+@pytest.fixture
+def interruptible():
+    """What is started here does not ignore SIGINT, as what runs in the background of a shell script does."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+def test_what_runs_beside_the_others_is_ended_with_them(interruptible):
+    stages = [("loom", lambda r: r.check("loom", "x", ["sleep", "60"]))]
+    aside = testrun.Background([*stages, ("unit", lambda r: r.check("unit", "y", ["true"]))])
+    tools.wait_until(lambda: aside.runner.process)
+    aside.stop()
+    assert not aside.thread.is_alive()
+    assert [(x["name"], x["passed"], x["failed"]) for x in aside.runner.results] == [("x", 0, 1)]
+
+
+def test_a_program_that_takes_too_long_is_ended(interruptible):
+    r = testrun.Runner(sys.stdout)
+    assert r.run(["sleep", "60"], 0.005) == -1
 
 
 def test_setup_has_nothing_left_to_do():

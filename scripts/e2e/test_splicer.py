@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 
+import gateway as gw
 import netns
 import network as n
 import pytest
@@ -15,6 +16,7 @@ import servers
 import splicertools as st
 import splicing
 import tools
+from live import counted
 from splicertools import curl, needs_gateway
 
 pytestmark = pytest.mark.usefixtures("splicer")
@@ -311,7 +313,7 @@ def test_an_embedded_client_has_its_own_port_where_it_is_free():
 @pytest.mark.parametrize("name", [None, "nowhere.example", "wild.example", "site1.example.nowhere.example"])
 def test_rfc6066_3_an_unknown_name_gets_an_alert(name):
     needs_gateway()
-    with st.connect(443) as s:
+    with counted(splice_no_name=0 if name else 1, splice_unknown_name=1 if name else 0), st.connect(443) as s:
         s.sendall(st.hello(name))
         got, how = st.ending(s)
         assert st.alert(got) == st.UNRECOGNIZED_NAME and how == "end", (got, how)
@@ -442,13 +444,50 @@ def test_a_change_of_sites_takes_effect_and_disturbs_nobody(splicer):
         assert held.recv(10) == b"two"
 
 
-def test_sites_are_set_listed_and_removed_while_it_runs(splicer):
-    needs_gateway()
-    import gateway as gw
+def causeway(*args, check=True):
+    return gw.causeway(*args, "--socket", n.SOCKET, check=check)
 
-    listed = json.loads(gw.causeway("sites", "list", "--json", "--socket", n.SOCKET).stdout)
-    text = json.dumps(listed)
-    assert all(name in text for name in ("site1.example", "site2.example", "*.wild.example", "own.on-vm1.example"))
+
+def test_sites_are_set_drained_and_removed_while_it_runs():
+    """What was set counts for the very next connection."""
+    needs_gateway()
+    name = "set.on-vm1.example"
+    listed = causeway("sites", "list", "--json").stdout
+    assert all(f'"{x}"' in listed for x in ("site1.example", "site2.example", "*.wild.example", "own.on-vm1.example"))
+    assert name not in listed
+    causeway("sites", "set", name, "--server", n.VM1_ADDR)
+    assert curl(name, scheme="http") == servers.page("vm1")
+    causeway("sites", "set", name, "--server", n.VM2_ADDR, "--identity", "proxy2")
+    assert curl(name, scheme="http") == servers.page("vm2")
+    # Drained, it has nobody left.
+    causeway("sites", "drain", name, n.VM2_ADDR)
+    assert curl(name, scheme="http", check=False).stdout != servers.page("vm2")
+    causeway("sites", "drain", name, n.VM2_ADDR, "--undo")
+    assert curl(name, scheme="http") == servers.page("vm2")
+    causeway("sites", "remove", name)
+    assert curl(name, scheme="http", check=False).stdout != servers.page("vm2")
+    # What the file says, the file says.
+    refused = causeway("sites", "set", "site1.example", "--server", n.VM2_ADDR, check=False)
+    assert refused.returncode != 0 and "site1.example" in refused.stderr, refused
+    assert curl("site1.example", scheme="http") == servers.page("vm1")
+
+
+def test_port_maps_are_given_out_on_request():
+    needs_gateway()
+    given = json.loads(causeway("portmaps", "add", f"[{n.VM1_ADDR}]:{n.SSH_PORT}", "--json").stdout)
+    port = int(re.search(rf'{re.escape(n.PROXY)}:(\d+)', json.dumps(given))[1])
+    assert 30_000 <= port < 40_000
+    tools.wait_until(lambda: str(port) in causeway("portmaps", "list", "--json").stdout)
+    assert ssh(port, "echo $SSH_CONNECTION").split()[2] == n.VM1_ADDR
+    udp = json.loads(causeway("portmaps", "add", f"[{n.VM2_ADDR}]:{n.ECHO_PORT}", "--udp", "--json").stdout)
+    at = int(re.search(rf'{re.escape(n.PROXY)}:(\d+)', json.dumps(udp))[1])
+    with tools.udp(n.INET, n.CLIENT4) as s:
+        s.sendto(b"ping", (n.PROXY, at))
+        assert s.recvfrom(100) == (b"ping", (n.PROXY, at))
+    causeway("portmaps", "remove", f"{n.PROXY}:{port}")
+    causeway("portmaps", "remove", f"{n.PROXY}:{at}", "--udp")
+    with pytest.raises(OSError):
+        st.connect(port, timeout=1).close()
 
 
 def test_octets_that_come_with_the_first_ones_are_not_lost():

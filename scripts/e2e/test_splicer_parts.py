@@ -13,6 +13,8 @@ from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
 CLIENT, SERVER = "198.51.100.99", "203.0.113.80"
+# (Without addresses, scapy would ask the network for them.)
+ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 OPTIONS = [("MSS", 1460), ("SAckOK", b""), ("WScale", 2)]
 
 
@@ -36,7 +38,7 @@ class Talk:
         ip = (IPv6 if ":" in self.ends[0] else IP)(src=self.ends[who], dst=self.ends[1 - who])
         ports = {"sport": (4000, 443)[who], "dport": (443, 4000)[who]}
         tcp = TCP(seq=seq, ack=ack, flags=flags, window=window, options=[*options, *stamps], **ports)
-        self.frames.append(Ether(bytes(Ether() / ip / tcp / data)))
+        self.frames.append(Ether(bytes(ETHER / ip / tcp / data)))
 
     def complaints(self, tmp_path):
         wrpcap(str(tmp_path / "x.pcap"), self.frames)
@@ -91,7 +93,7 @@ def test_octets_that_change_are_found(tmp_path):
 def test_options_that_were_not_agreed_to_or_are_missing_are_found(tmp_path):
     t = Talk()
     ip, tcp = IP(src=CLIENT, dst=SERVER), TCP(sport=4000, dport=443, seq=101, ack=901, flags="A")
-    t.frames.append(Ether(bytes(Ether() / ip / tcp)))
+    t.frames.append(Ether(bytes(ETHER / ip / tcp)))
     assert t.complaints(tmp_path) == ["options"]
 
 
@@ -105,7 +107,7 @@ def test_a_wrong_checksum_is_found(tmp_path, at):
 
 
 def test_the_relay_does_what_it_is_told_and_the_same_again():
-    frame = bytes(Ether() / IP() / TCP())
+    frame = bytes(ETHER / IP() / TCP())
     frames = [frame + b"%06d" % i for i in range(5000)]
 
     def run():
@@ -124,7 +126,7 @@ def test_the_relay_does_what_it_is_told_and_the_same_again():
     only = relay.Fate(7, only=3)
     assert [f for one in frames[:10] for f in only.on(one, 0.0)] == frames[:2] + frames[3:10]
     # What is not TCP passes.
-    other = bytes(Ether() / IP(proto=17))
+    other = bytes(ETHER / IP(proto=17))
     assert relay.Fate(1, loss=1.0).on(other, 0.0) == [other]
 
 

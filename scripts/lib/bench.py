@@ -20,10 +20,11 @@ import dnsbench
 import netns
 import network as n
 import rules
+import splicerbench
 
 # Comparisons with other programs, which are no cargo benches: each gives its rows. One may have the name of a cargo
 # bench: then both are run.
-PEERS = {"kea": dhcpbench.run, "dns": dnsbench.run}
+PEERS = {"kea": dhcpbench.run, "dns": dnsbench.run, "splicer": splicerbench.run}
 
 
 def machine():
@@ -129,8 +130,9 @@ def main(argv):
         nargs="*",
         metavar="BENCH",
         help="which (default: all): flowtable, translate, overload, first_hop, two_workers, pipeline, capsule_style, "
-        "kea (DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build), and dns (in process, and then "
-        "under dnsperf, unbound and BIND beside Causeway, with the same questions to all; likewise)",
+        "kea (DHCPv6 under perfdhcp, Kea beside Causeway; as root, with a release build), dns (in process, and then "
+        "under dnsperf, unbound and BIND beside Causeway, with the same questions to all; likewise), and splicer (short "
+        "TLS connections and bulk data through HAProxy and through Causeway; likewise)",
     )
     p.add_argument("--full", action="store_true", help="also with 10 million flows (BENCH_FULL=1)")
     p.add_argument("--json", action="store_true", help="print the figures as JSON on standard output")

@@ -222,6 +222,62 @@ class Demo:
             raise Failure(f"the server saw {seen}")
         return f"the server saw {seen} port {port}"
 
+    @staticmethod
+    def fetch_site(name, path="/", scheme="https"):
+        """Fetches as the IPv4-only client does, which knows nothing but the proxy address; gives the page and what it
+        came from."""
+        port = {"https": 443, "http": 80}[scheme]
+        command = ["curl", "-4", "-sS", "--fail", "--max-time", "15", "--interface", n.CLIENT4, "--cacert", n.CA]
+        command += ["--resolve", f"{name}:{port}:{n.PROXY}", "-w", "\n%{local_ip} %{remote_ip}", f"{scheme}://{name}{path}"]
+        page, _, ends = netns.ns_run(n.INET, *command).stdout.rpartition("\n")
+        if ends.split() != [n.CLIENT4, n.PROXY]:
+            raise Failure(f"{scheme}://{name}: between {ends}")
+        return page
+
+    def fetch_sites(self):
+        told = []
+        for name, host in (("site1.example", "vm1"), ("site2.example", "vm2"), ("any.wild.example", "vm1")):
+            for scheme in ("https", "http"):
+                got = self.fetch_site(name, scheme=scheme)
+                if got != servers.page(host):
+                    raise Failure(f"{scheme}://{name}: another page came: {got[:200]!r}")
+                say(f"   {f'{scheme}://{name}/':28} the page of {host}")
+            told.append(name)
+        return f"{', '.join(told)}, each with https and http"
+
+    def logs_name_the_client(self):
+        """cw-vm2 is told by PROXY protocol; for cw-vm1 a site is set whose connections have the client's address in
+        theirs."""
+        site = "named.on-vm1.example"
+        server = ["--server", n.VM1_ADDR, "--identity", "embedded"]
+        gw.causeway("sites", "set", site, *server, "--socket", n.SOCKET)
+        say(indent(gw.causeway("sites", "list", "--socket", n.SOCKET).stdout))
+        told = []
+        for name, host, wanted in (
+            ("site2.example", "vm2", n.CLIENT4),
+            (site, "vm1", n.nat64(n.CLIENT4, n.CLIENT_PREFIX)),
+        ):
+            self.fetch_site(name)
+            line = (n.RUN / f"web-{host}/access.log").read_text().splitlines()[-1]
+            say(f"   {host}: {line}")
+            if line.split()[0] != wanted or f" {name} " not in line:
+                raise Failure(f"{host}'s log says: {line}")
+            told.append(f"{host}: {wanted}")
+        gw.causeway("sites", "remove", site, "--socket", n.SOCKET)
+        return ", ".join(told)
+
+    def ssh_by_port(self):
+        told = []
+        for port, address in zip(n.SSH_MAPS, (n.VM1_ADDR, n.VM2_ADDR), strict=True):
+            options = ["-i", n.RUN / "client_key", "-b", n.CLIENT4, "-p", port, "-o", "BatchMode=yes"]
+            options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+            command = ["ssh", *options, "-o", "ConnectTimeout=10", f"root@{n.PROXY}", "echo $SSH_CONNECTION"]
+            seen, _, at, _ = netns.ns_run(n.INET, *command).stdout.split()
+            if at != address or seen != n.nat64(n.CLIENT4):
+                raise Failure(f"port {port} leads to {at}, which sees {seen}")
+            told.append(f"port {port} leads to {at}, which sees {seen}")
+        return "; ".join(told)
+
     def make_random(self, path):
         """A file of random octets; gives its digest."""
         digest, left = hashlib.sha256(), self.size
@@ -352,6 +408,17 @@ class Demo:
             self.resolve,
         )
         self.step("DNS64: web pages by name", "the page of each of the three names", self.fetch_by_name)
+        self.step(
+            "splicer: https and http pages by name",
+            f"{n.CLIENT4}, which has IPv4 alone, gets the pages of vm1 and vm2, which have IPv6 alone, from {n.PROXY}",
+            self.fetch_sites,
+        )
+        self.step("splicer: whom servers see", "their logs name the client", self.logs_name_the_client)
+        self.step(
+            "splicer: ssh by port",
+            f"{n.CLIENT4} runs a command on vm1 and on vm2 by ports {' and '.join(map(str, n.SSH_MAPS))} of {n.PROXY}",
+            self.ssh_by_port,
+        )
         self.step("session table", f"it has sessions with {n.V4ONLY}", self.show_sessions)
         self.step("counters", "packets were translated both ways and forwarded", self.show_counters)
         self.step("drops by reason", "they can be told (a few are normal)", self.show_drops)

@@ -359,7 +359,9 @@ def main(argv):
     def stop(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    # (Who was started with the first one ignored hands that on to what it starts.)
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sig, stop)
     # In JSON mode standard output is for the result alone.
     r = Runner(sys.stderr if args.json else sys.stdout)
     began = time.monotonic()

@@ -2,7 +2,7 @@
 
 use super::show::parse;
 use super::table::{Align, Table};
-use super::{BAD_CONFIG, FAILED, OK, Output, ShowArgs, failed};
+use super::{FAILED, OK, Output, ShowArgs, asked};
 use crate::control::dns::{self, AnswerRow, DnsReport, ExplainedRow, RecordRow, StepRow};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
@@ -114,38 +114,19 @@ pub(super) fn execute(what: &Dns, out: &mut Output) -> u8 {
         Dns::Lookup(a) => &a.common,
         Dns::Flush(a) => &a.common,
     };
-    let client = match common.socket.client() {
-        Ok(client) => client,
-        Err(e) => {
-            out.error(e);
-            return BAD_CONFIG;
+    asked(&common.socket, common.json, out, |client| match what {
+        Dns::Lookup(a) => {
+            let value = client.get(&a.path())?;
+            let row: ExplainedRow = parse(client, value.clone())?;
+            Ok((value, explained(&row), if answered(&row) { OK } else { FAILED }))
         }
-    };
-    let done = match what {
-        Dns::Lookup(a) => client.get(&a.path()).and_then(|value| {
-            let row: ExplainedRow = parse(&client, value.clone())?;
-            let code = if answered(&row) { OK } else { FAILED };
-            Ok((value, explained(&row), code))
-        }),
         Dns::Flush(a) => {
             let name = a.name.as_deref().map(|name| format!("?name={}", encoded(&meant(name).0)));
-            client.post(&format!("/v1/dns/flush{}", name.unwrap_or_default())).map(|value| {
-                let text = format!("{} answers are forgotten\n", value["forgotten"]);
-                (value, text, OK)
-            })
+            let value = client.post(&format!("/v1/dns/flush{}", name.unwrap_or_default()))?;
+            let text = format!("{} answers are forgotten\n", value["forgotten"]);
+            Ok((value, text, OK))
         }
-    };
-    match done {
-        Ok((value, text, code)) => {
-            if common.json {
-                out.json(&value);
-            } else {
-                out.text(&text);
-            }
-            code
-        }
-        Err(e) => failed(&e, common.json, out),
-    }
+    })
 }
 
 fn answered(row: &ExplainedRow) -> bool {

@@ -2,7 +2,7 @@
 
 use super::show::{fetch_leases, parse};
 use super::table::{Align, Table};
-use super::{BAD_CONFIG, FAILED, OK, Output, ShowArgs, failed};
+use super::{FAILED, OK, Output, ShowArgs, asked};
 use crate::control::client::Client;
 use crate::control::lease_api::{AttributionRow, LeaseRow};
 use clap::{Args, Subcommand};
@@ -103,37 +103,23 @@ pub(super) fn execute(what: &Leases, out: &mut Output) -> u8 {
         Leases::Release(a) => &a.common,
         Leases::Takeover(a) => &a.common,
     };
-    let client = match common.socket.client() {
-        Ok(client) => client,
-        Err(e) => {
-            out.error(e);
-            return BAD_CONFIG;
-        }
-    };
-    let answer = match what {
-        Leases::Who(a) => {
-            let at = a.at.map(|at| format!("&at={at}")).unwrap_or_default();
-            client.get(&format!("/v1/leases/who?address={}{at}", a.address))
-        }
-        Leases::Of(a) => {
-            let from = a.from.map(|t| format!("&from={t}")).unwrap_or_default();
-            let to = a.to.map(|t| format!("&to={t}")).unwrap_or_default();
-            client.get(&format!("/v1/leases/of?mac={}&limit={}{from}{to}", a.mac, a.limit))
-        }
-        Leases::Release(a) => client.post(&format!("/v1/leases/release?address={}", a.address)),
-        Leases::Takeover(_) => client.post("/v1/leases/takeover"),
-    };
-    match answer.and_then(|value| text(&client, what, &value).map(|(text, code)| (value, text, code))) {
-        Ok((value, text, code)) => {
-            if common.json {
-                out.json(&value);
-            } else {
-                out.text(&text);
+    asked(&common.socket, common.json, out, |client| {
+        let value = match what {
+            Leases::Who(a) => {
+                let at = a.at.map(|at| format!("&at={at}")).unwrap_or_default();
+                client.get(&format!("/v1/leases/who?address={}{at}", a.address))
             }
-            code
-        }
-        Err(e) => failed(&e, common.json, out),
-    }
+            Leases::Of(a) => {
+                let from = a.from.map(|t| format!("&from={t}")).unwrap_or_default();
+                let to = a.to.map(|t| format!("&to={t}")).unwrap_or_default();
+                client.get(&format!("/v1/leases/of?mac={}&limit={}{from}{to}", a.mac, a.limit))
+            }
+            Leases::Release(a) => client.post(&format!("/v1/leases/release?address={}", a.address)),
+            Leases::Takeover(_) => client.post("/v1/leases/takeover"),
+        }?;
+        let (text, code) = text(client, what, &value)?;
+        Ok((value, text, code))
+    })
 }
 
 fn text(

@@ -112,7 +112,7 @@ struct FileArgs {
     config: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct SocketArgs {
     /// The control socket.
     #[arg(long, value_name = "PATH", conflicts_with = "name")]
@@ -533,7 +533,13 @@ fn failed(e: &ClientError, as_json: bool, out: &mut Output) -> u8 {
     }
 }
 
-fn reload(socket: &SocketArgs, as_json: bool, out: &mut Output) -> u8 {
+/// Asks the running gateway, and shows what `ask` made of its answer: as JSON or as text. Gives the exit code.
+fn asked(
+    socket: &SocketArgs,
+    as_json: bool,
+    out: &mut Output,
+    ask: impl FnOnce(&Client) -> Result<(Value, String, u8), ClientError>,
+) -> u8 {
     let client = match socket.client() {
         Ok(client) => client,
         Err(e) => {
@@ -541,17 +547,26 @@ fn reload(socket: &SocketArgs, as_json: bool, out: &mut Output) -> u8 {
             return BAD_CONFIG;
         }
     };
-    match client.post("/v1/reload") {
-        Ok(report) if as_json => {
-            out.json(&report);
-            OK
-        }
-        Ok(report) => {
-            out.out.push_str(&show::reload(&report));
-            OK
+    match ask(&client) {
+        Ok((value, text, code)) => {
+            if as_json {
+                out.json(&value);
+            } else {
+                out.text(&text);
+            }
+            code
         }
         Err(e) => failed(&e, as_json, out),
     }
+}
+
+fn reload(socket: &SocketArgs, as_json: bool, out: &mut Output) -> u8 {
+    asked(socket, as_json, out, |client| {
+        client.post("/v1/reload").map(|report| {
+            let text = show::reload(&report);
+            (report, text, OK)
+        })
+    })
 }
 
 fn show(what: Show, out: &mut Output) -> u8 {
@@ -571,25 +586,8 @@ fn show(what: Show, out: &mut Output) -> u8 {
         | Show::Ra { common }
         | Show::Plan { common } => common,
     };
-    let as_json = common.json;
-    let client = match common.socket.client() {
-        Ok(client) => client,
-        Err(e) => {
-            out.error(e);
-            return BAD_CONFIG;
-        }
-    };
-    match show::fetch(&client, what) {
-        Ok(shown) if as_json => {
-            out.json(&shown.json);
-            OK
-        }
-        Ok(shown) => {
-            out.out.push_str(&shown.text);
-            OK
-        }
-        Err(e) => failed(&e, as_json, out),
-    }
+    let (socket, as_json) = (common.socket.clone(), common.json);
+    asked(&socket, as_json, out, |client| show::fetch(client, what).map(|shown| (shown.json, shown.text, OK)))
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) struct ListArgs {
     common: ShowArgs,
     /// Only this one.
     #[arg(value_name = "SITE")]
-    name: Option<String>,
+    site: Option<String>,
     /// At most so many; 0 shows all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -57,7 +57,7 @@ pub(super) struct NameArgs {
     common: ShowArgs,
     /// The site's name; `*.example` for all names below one.
     #[arg(value_name = "SITE")]
-    name: String,
+    site: String,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub(super) struct DrainArgs {
     common: ShowArgs,
     /// The site's name.
     #[arg(value_name = "SITE")]
-    name: String,
+    site: String,
     /// The server.
     #[arg(value_name = "IPV6")]
     server: Ipv6Addr,
@@ -81,7 +81,7 @@ pub(super) struct SetArgs {
     common: ShowArgs,
     /// The site's name; `*.example` for all names below one.
     #[arg(value_name = "SITE")]
-    name: String,
+    site: String,
     /// A server; several times for several.
     #[arg(long = "server", value_name = "SERVER", required = true, value_parser = server)]
     servers: Vec<BackendSpec>,
@@ -187,7 +187,7 @@ impl SetArgs {
             client_prefix: self.client_prefix,
             redirect: self.redirect,
             health,
-            ..SiteSpec::new(&self.name, self.servers.clone())
+            ..SiteSpec::new(&self.site, self.servers.clone())
         }
     }
 }
@@ -226,7 +226,7 @@ pub(super) fn execute(what: &SitesCommand, out: &mut Output) -> u8 {
 fn done(client: &Client, what: &SitesCommand) -> Result<(Value, String), ClientError> {
     let one = |value: &Value| -> Result<SiteRow, ClientError> { parse(client, value["site"].clone()) };
     Ok(match what {
-        SitesCommand::List(ListArgs { name: Some(name), .. }) => {
+        SitesCommand::List(ListArgs { site: Some(name), .. }) => {
             let value = client.get(&path(name))?;
             let text = detail(&one(&value)?);
             (value, text)
@@ -234,23 +234,23 @@ fn done(client: &Client, what: &SitesCommand) -> Result<(Value, String), ClientE
         SitesCommand::List(a) => list(client, a.limit)?,
         SitesCommand::Set(a) => {
             // What is said of a site has text and numbers only, so that it is always JSON.
-            let value = client.put(&path(&a.name), &serde_json::to_value(a.spec()).unwrap_or_default())?;
+            let value = client.put(&path(&a.site), &serde_json::to_value(a.spec()).unwrap_or_default())?;
             let row = one(&value)?;
             let how = if value["created"] == true { "is new" } else { "is changed" };
             let text = format!("site {} {how}\n", row.name);
             (value, text)
         }
         SitesCommand::Remove(a) => {
-            let value = client.delete(&path(&a.name))?;
-            (value, format!("site {} is removed; connections that it has go on\n", a.name))
+            let value = client.delete(&path(&a.site))?;
+            (value, format!("site {} is removed; connections that it has go on\n", a.site))
         }
         SitesCommand::Drain(a) => {
             let undo = if a.undo { "&undo=true" } else { "" };
-            let value = client.post(&format!("{}/drain?server={}{undo}", path(&a.name), a.server))?;
+            let value = client.post(&format!("{}/drain?server={}{undo}", path(&a.site), a.server))?;
             let text = if a.undo {
-                format!("{} gets connections of {} again\n", a.server, a.name)
+                format!("{} gets connections of {} again\n", a.server, a.site)
             } else {
-                format!("{} gets no new connections of {}\n", a.server, a.name)
+                format!("{} gets no new connections of {}\n", a.server, a.site)
             };
             (value, text)
         }

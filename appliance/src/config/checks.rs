@@ -59,6 +59,7 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
     draft.routes.clear();
     let places = nat64::Places::of(&draft);
     let advertised: Vec<_> = draft.networks.iter().map(|n| n.ra.as_ref().map(|ra| ra.at.clone())).collect();
+    let sites: Vec<At> = draft.splicer.iter().flat_map(|s| &s.sites).map(|site| site.at.clone()).collect();
     let networks = networks.into_iter().map(|n| n.built).collect();
     let config = draft.build(networks, routes, next_hops, dns64, resolved, notes)?;
     // What only the packet path knows: a file that passes is one that a gateway starts with.
@@ -71,6 +72,13 @@ pub(super) fn check(source: &Source<'_>, mut draft: Draft) -> Option<Config> {
         ))
     {
         places.error(source, &e);
+    }
+    if let Some(splicer) = crate::plan::splicer::splicer_of(&config, 0, None).filter(|_| !source.bad("")) {
+        for (site, at) in splicer.sites.iter().zip(&sites) {
+            if let Err(e) = site.check() {
+                source.error(at, e.to_string(), "");
+            }
+        }
     }
     if !source.bad("") {
         for ((ra, at), network) in

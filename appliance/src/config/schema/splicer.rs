@@ -40,6 +40,7 @@ pub(in crate::config) struct ListenerDraft {
 
 #[derive(Debug)]
 pub(in crate::config) struct SiteDraft {
+    pub(in crate::config) at: At,
     pub(in crate::config) name: Option<Item<SiteName>>,
     pub(in crate::config) identity: Item<IdentityKind>,
     pub(in crate::config) client_prefix: Option<Item<ClientPrefix>>,
@@ -165,6 +166,7 @@ fn listener(s: Section<'_, '_>) -> ListenerDraft {
 
 fn site(s: Section<'_, '_>) -> SiteDraft {
     let draft = SiteDraft {
+        at: s.at.clone(),
         name: s.required("name"),
         identity: Item { at: s.place("identity"), value: s.or("identity", IdentityKind::None) },
         client_prefix: s.optional("client-prefix"),

@@ -169,6 +169,11 @@ pub(in crate::config) fn unicast4(a: Ipv4Addr) -> bool {
     first != 0 && first != 127 && first < 224
 }
 
+/// True for an IPv4 address that one host can be reached by from other links.
+pub(super) fn reached4(a: Ipv4Addr) -> bool {
+    unicast4(a) && !a.is_link_local()
+}
+
 /// The link-local address of the gateway on a network, in fe80::/64 (RFC 4291 2.5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

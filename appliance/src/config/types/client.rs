@@ -1,6 +1,6 @@
 //! Hosts, and what tells them apart: addresses, ranges of them, MAC addresses, DHCP identifiers.
 
-use super::address::unicast4;
+use super::address::reached4;
 use crate::config::read::{self, Read};
 use causeway_wire::MacAddr;
 use serde::{Serialize, Serializer};
@@ -297,7 +297,7 @@ impl Read for UnicastAddress {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let a: IpAddr = read::string(value)?.parse().map_err(|_| "not an address".to_owned())?;
         let good = match a {
-            IpAddr::V4(a) => unicast4(a) && !a.is_link_local(),
+            IpAddr::V4(a) => reached4(a),
             IpAddr::V6(a) if a.is_unicast_link_local() => {
                 // RFC 4291 2.5.6 and 2.6.1.
                 a.segments()[..4] == [0xfe80, 0, 0, 0] && a.segments()[4..] != [0; 4]

@@ -1,6 +1,7 @@
 //! Values of `[dns64]`.
 
-use super::address::unicast4;
+use super::address::reached4;
+use super::client::unicast6;
 use super::lifetime::CacheTtl;
 use crate::config::read::{self, Read};
 use serde::{Serialize, Serializer};
@@ -45,8 +46,8 @@ impl Read for Resolver {
             return Err("an address with a zone".to_owned());
         }
         let host = match at.ip() {
-            IpAddr::V4(a) => unicast4(a) && !a.is_link_local(),
-            IpAddr::V6(a) => super::client::unicast6(a),
+            IpAddr::V4(a) => reached4(a),
+            IpAddr::V6(a) => unicast6(a),
         };
         if !host {
             return Err("no address that a resolver is reached by".to_owned());

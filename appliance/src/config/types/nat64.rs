@@ -1,6 +1,7 @@
 //! Values of `[nat64]` and its sections.
 
-use super::address::unicast4;
+use super::address::reached4;
+use super::client::unicast6;
 use super::number::{Entries, PerSecond, Ports, SegmentOctets, Timeout};
 use crate::config::read::{self, Read};
 use serde::{Serialize, Serializer};
@@ -142,7 +143,7 @@ impl Read for Host4 {
 
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let a: Ipv4Addr = read::string(value)?.parse().map_err(|_| "not an IPv4 address".to_owned())?;
-        if unicast4(a) && !a.is_link_local() { Ok(Self(a)) } else { Err("no address of a host".to_owned()) }
+        if reached4(a) { Ok(Self(a)) } else { Err("no address of a host".to_owned()) }
     }
 }
 
@@ -189,7 +190,7 @@ impl Read for Endpoint4 {
         if at.port() == 0 {
             return Err("port 0 is nobody's".to_owned());
         }
-        if !unicast4(address) || address.is_link_local() {
+        if !reached4(address) {
             return Err("no address of a host".to_owned());
         }
         Ok(Self { address, port: at.port() })
@@ -240,12 +241,7 @@ impl Read for Endpoint6 {
         if at.port() == 0 {
             return Err("port 0 is nobody's".to_owned());
         }
-        let unusable = a.is_unspecified()
-            || a.is_loopback()
-            || a.is_multicast()
-            || a.is_unicast_link_local()
-            || a.to_ipv4_mapped().is_some();
-        if unusable || at.scope_id() != 0 {
+        if !unicast6(a) || at.scope_id() != 0 {
             return Err("no address that a server is reached by".to_owned());
         }
         Ok(Self { address: a, port: at.port() })

@@ -1,6 +1,6 @@
 //! Values of `[splicer]`.
 
-use super::address::{Nat64Prefix, unicast4};
+use super::address::{Nat64Prefix, reached4};
 use super::name;
 use crate::config::read::{self, Read};
 use causeway_core::net::Prefix6;
@@ -121,7 +121,7 @@ impl Read for PortRange4 {
         let (address, ports) = read::string(value)?.split_once(':').ok_or_else(wrong)?;
         let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
         let ports = super::PortRange::parse(ports)?;
-        if !unicast4(address) || address.is_link_local() {
+        if !reached4(address) {
             return Err("no address of a host".to_owned());
         }
         Ok(Self { address, ports })

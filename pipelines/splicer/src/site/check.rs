@@ -27,7 +27,7 @@ pub enum SiteError {
     /// Too many servers.
     #[error("{0} servers: {SERVERS} are allowed in each set")]
     Servers(usize),
-    /// The same server twice in a set.
+    /// The same server with the same ports twice in a set.
     #[error("server {0} is there twice")]
     Twice(Ipv6Addr),
     /// An address that no server has.
@@ -72,7 +72,7 @@ fn set(servers: &[Backend]) -> Result<(), SiteError> {
         if !can_be_server(server.address) {
             return Err(SiteError::Address(server.address));
         }
-        if servers[..n].iter().any(|s| s.address == server.address) {
+        if servers[..n].iter().any(|s| (s.address, &s.ports) == (server.address, &server.ports)) {
             return Err(SiteError::Twice(server.address));
         }
         if server.weight > HEAVIEST {
@@ -163,6 +163,9 @@ mod tests {
         assert_eq!(wrong(&|s| s.alpn.push((b"h2".to_vec(), Vec::new()))), SiteError::NoServers);
         assert_eq!(wrong(&|s| s.backends = (1..=65).map(backend).collect()), SiteError::Servers(65));
         assert_eq!(wrong(&|s| s.backends.push(backend(1))), SiteError::Twice(backend(1).address));
+        let mut two = site();
+        two.backends.push(Backend { ports: vec![(443, 8443)], ..backend(1) });
+        assert_eq!(two.check(), Ok(()), "two servers of one host");
         for bad in ["::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.1"] {
             let bad: Ipv6Addr = bad.parse().unwrap();
             assert_eq!(wrong(&|s| s.backends[0].address = bad), SiteError::Address(bad));

@@ -22,6 +22,13 @@ fn replies(qname: &str, qtype: RecordType) -> Vec<String> {
     list
 }
 
+/// One view for all, and what becomes of failures.
+fn policy(view: View, on_failure: OnFailure) -> Arc<Policy> {
+    let mut c = config(&[], vec![view]);
+    c.synthesis.on_failure = on_failure;
+    Arc::new(Policy::new(Arc::new(c)))
+}
+
 /// Where each state leads with each event: to the end, or to which question. The names of states are those of the
 /// figure.
 #[test]
@@ -141,10 +148,7 @@ fn each_state_takes_each_event() {
     ];
     for ((state, what, is_always, way), (same, row)) in ways.iter().zip(expected) {
         assert_eq!(*state, same);
-        let views = vec![if *is_always { always() } else { view("a", Some(PREFIX)) }];
-        let mut c = config(&[], views);
-        c.synthesis.on_failure = *what;
-        let policy = Arc::new(Policy::new(Arc::new(c)));
+        let policy = policy(if *is_always { always() } else { view("a", Some(PREFIX)) }, *what);
         let variant = if *is_always { Variant::Always } else { Variant::Synthesised };
         let q = question("n.example AAAA");
         for (event, expected) in row.iter().enumerate() {
@@ -185,9 +189,7 @@ proptest! {
         qtype in prop_oneof![Just("AAAA"), Just("A"), Just("TXT"), Just("CNAME")],
         age in 0u32..20,
     ) {
-        let mut c = config(&[], vec![view("a", Some(PREFIX))]);
-        c.synthesis.on_failure = if open { OnFailure::Synthesise } else { OnFailure::Fail };
-        let policy = Arc::new(Policy::new(Arc::new(c)));
+        let policy = policy(view("a", Some(PREFIX)), if open { OnFailure::Synthesise } else { OnFailure::Fail });
         let q = Question { dnssec_ok, ..question(&format!("n.example {qtype}")) };
         let (mut resolution, mut step) = Resolution::start(&q, variant, 0, &policy);
         let mut bogus_possible = false;
@@ -230,7 +232,7 @@ proptest! {
         let mut message = vec![0, 0, 0x81, 0x80, 0, 0, 0, answers, 0, 1, 0, 0];
         message.extend(octets);
         if let Ok(message) = Message::from_vec(&message) {
-            let policy = Arc::new(Policy::new(Arc::new(config(&[], vec![view("a", Some(PREFIX))]))));
+            let policy = policy(view("a", Some(PREFIX)), OnFailure::Fail);
             let q = question("n.example AAAA");
             let (mut resolution, _) = Resolution::start(&q, Variant::Synthesised, 0, &policy);
             let _ = resolution.on(Ok(Fetched { question: q, message, age: 3 }));
