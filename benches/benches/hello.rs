@@ -15,7 +15,9 @@ use causeway_benches::clocks::{Quiet, Tsc, met, min_median};
 use causeway_benches::{measured_on, smoke};
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{BURST, Class, Ctx, Duration, Frame, FrameSource, HeapFrame, IfId, Packet, Verdict};
-use causeway_flowtable::{Config as TableConfig, Ctl, Fate, FlowTable, Mapping, Session, Sweeper, Tick, Worker};
+use causeway_flowtable::{
+    Config as TableConfig, Ctl, Fate, FlowTable, Mapping, Session, Sweeper, Tick, Worker,
+};
 use causeway_splicer::config::{Config, Listener};
 use causeway_splicer::site::{Backend, Health, Identity, Servers, Site, SiteTable};
 use causeway_splicer::stage::{Secrets, Stage};
@@ -122,8 +124,12 @@ impl Bench {
             ..Config::default()
         };
         config.limits.peeks_per_client = 1000;
-        let backend =
-            Backend { address: SERVER.parse().expect("an address"), ports: vec![], weight: 1, draining: false };
+        let backend = Backend {
+            address: SERVER.parse().expect("an address"),
+            ports: vec![],
+            weight: 1,
+            draining: false,
+        };
         // Ten thousand sites.
         let sites = (0..10_000).map(|n| Site {
             name: format!("site{n}.example"),
@@ -158,7 +164,8 @@ impl Bench {
 
     /// A burst through the stage; gives what it forwards.
     fn step(&mut self, step: usize, ingress: &str, octets: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let mut packets: Vec<Packet<HeapFrame>> = octets.iter().map(|o| self.rig.packet(ingress, o)).collect();
+        let mut packets: Vec<Packet<HeapFrame>> =
+            octets.iter().map(|o| self.rig.packet(ingress, o)).collect();
         let mut verdicts = [Verdict::Consume; BURST];
         let four = octets[0][0] >> 4 == 4;
         self.sent.clear();
@@ -241,7 +248,11 @@ impl Bench {
             .map(|p| {
                 let s = segment::parse(p, IfId(0)).expect("a segment");
                 let from = s.ends.remote;
-                ((from.ip(), from.port()), s.head.seq.wrapping_add(1), s.options().timestamps.expect("timestamps").0)
+                (
+                    (from.ip(), from.port()),
+                    s.head.seq.wrapping_add(1),
+                    s.options().timestamps.expect("timestamps").0,
+                )
             })
             .collect();
         assert_eq!(asked.len(), BURST);

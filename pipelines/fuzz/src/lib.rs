@@ -17,6 +17,7 @@ pub mod nat64;
 pub mod ra;
 pub mod splicer_hello;
 pub mod splicer_rewrite;
+pub mod splicer_peek;
 pub mod vrrp;
 
 use causeway_core::classify::Classifier;
@@ -59,6 +60,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("splice_hello", splicer_hello::hello),
     ("splice_host", splicer_hello::host),
     ("splice_rewrite", splicer_rewrite::rewrite),
+    ("splice_peek", splicer_peek::sequence),
 ];
 
 const VM1: &str = "2001:db8:64::101";
@@ -543,6 +545,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "splice_rewrite" => splicer_rewrite::seeds(),
         "dns_query" => dns_query::seeds(),
         "dns_tcp" => dns_tcp::seeds(),
+        "splice_peek" => splicer_peek::seeds(),
         "dhcpv6_message" | "dhcpv6_engine" => dhcpv6::seeds(target),
         "dns_upstream" | "dns_sequence" => dns_upstream::seeds(target),
         _ => nat64::seeds(target),

@@ -31,8 +31,8 @@ use causeway_core::{
     Verdict,
 };
 use causeway_flowtable::{
-    Created, Ctl, Fate, Guard, InsideKey, Kind, Lookup, Mapping, NewKey, NewSession, OWN_ADDRESS, OutsideKey,
-    Session, Sweeper, Tick,
+    CreateError, Created, Ctl, Fate, Guard, InsideKey, Kind, Lookup, Mapping, NewKey, NewSession,
+    OWN_ADDRESS, OutsideKey, Session, Sweeper, Tick,
 };
 use causeway_tcp::options::Options;
 use causeway_tcp::segment::{self, Bad};
@@ -102,6 +102,8 @@ pub struct Peek {
     /// The smallest MTU of all interfaces, and when it was looked for.
     mtu: (u16, Option<Instant>),
     stopping: bool,
+    /// Where answers are written that go out in the frame of what they answer.
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Peek {
@@ -178,6 +180,7 @@ impl Peek {
             resets: TokenBucket::new(RESETS.0, RESETS.1),
             mtu: (1280, None),
             stopping: false,
+            scratch: Vec::with_capacity(128),
         };
         this.set_buckets();
         this
@@ -265,7 +268,7 @@ impl Peek {
             Ok(verdict) => verdict,
             Err(Stray::Cookie(head, options)) => {
                 ctx.counters.add(Counter::SpliceCookies, 1);
-                answer_in_place(ctx, packet, &seen, head, &options)
+                answer_in_place(ctx, packet, &seen, head, &options, &mut self.scratch)
             }
             Err(Stray::Reset(why)) => self.reset(ctx, &seen, why),
         }
@@ -355,9 +358,14 @@ impl Peek {
             return Ok(Verdict::Drop(DropReason::SplicePeekBad));
         }
         let slot = self.free.last().copied().unwrap_or(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        if !self.make_session(ctx, guard, pair, slot) {
-            self.keep(client.sockets);
-            return Err(Stray::Reset(DropReason::SpliceNoSession));
+        match self.make_session(ctx, guard, pair, slot) {
+            Ok(()) => {}
+            Err(why) => {
+                self.keep(client.sockets);
+                // Another worker is just accepting the same: it goes on there.
+                let busy = why == DropReason::SpliceBusy;
+                return if busy { Ok(Verdict::Drop(why)) } else { Err(Stray::Reset(why)) };
+            }
         }
         let connection = Connection {
             pair,
@@ -422,7 +430,7 @@ impl Peek {
         guard: &Guard<'_>,
         pair: Pair,
         slot: u32,
-    ) -> bool {
+    ) -> Result<(), DropReason> {
         let new = NewSession {
             key: NewKey::Outside(key_of(pair)),
             kind: Kind::Spliced,
@@ -434,7 +442,13 @@ impl Peek {
             tick: Tick::at(ctx.now),
             aux: slot,
         };
-        matches!(guard.create_single(&new), Ok(Created::Fresh(_)))
+        match guard.create_single(&new) {
+            Ok(Created::Fresh(_)) => Ok(()),
+            Ok(Created::Existing(_)) | Err(CreateError::Building | CreateError::Conflict) => {
+                Err(DropReason::SpliceBusy)
+            }
+            Err(_) => Err(DropReason::SpliceNoSession),
+        }
     }
 
     /// A segment of a client's connection.
@@ -450,6 +464,9 @@ impl Peek {
         let judged = c.client.judge(segment, &segment.options(), expected);
         match judged {
             Judged::Good => {
+                if let Phase::Relay(last) = &mut c.phase {
+                    *last = ctx.now;
+                }
                 c.client.give(&mut self.stack4, segment.head, None, segment.payload(), ctx.now);
                 self.look_after(ctx, guard, slot, None);
                 Verdict::Consume
@@ -512,7 +529,7 @@ impl Peek {
                 Lookup::Hit(session) if session.kind() == Kind::Spliced => {
                     if State::from_u8(session.ctl().state()) != State::Peek {
                         if segment.head.has(SYN) {
-                            return spliced_syn(ctx, &session, packet);
+                            return spliced_syn(ctx, &session, packet, &mut self.scratch);
                         }
                         return once_more;
                     }
@@ -679,6 +696,7 @@ impl Peek {
 
     /// Looks after connections whose time has come, a bounded number of them. Costs nothing for others.
     pub fn tick<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) {
+        self.stopping = false;
         for _ in 0..PER_TICK {
             // What a connection sends has to find room.
             if ctx.outbox.room() < 16 {
@@ -712,8 +730,8 @@ impl Peek {
         }
     }
 
-    /// The gateway stops: no connection is accepted any more, and those that are not spliced are reset, a bounded number
-    /// in each call. True when none is left.
+    /// The gateway stops, or another one takes over: connections that are not spliced are reset, a bounded number in each
+    /// call, and until the next [`Peek::tick`] none is accepted. True when none is left.
     pub fn stop<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) -> bool {
         self.stopping = true;
         while ctx.outbox.room() >= 4
@@ -890,8 +908,8 @@ impl Peek {
         if let Lookup::Hit(session) = guard.lookup(&key_of(pair)) {
             guard.end(&session, &mut Nobody);
         }
-        if !self.make_session(ctx, guard, pair, slot) {
-            ctx.counters.drop(DropReason::SpliceNoSession);
+        if self.make_session(ctx, guard, pair, slot).is_err() {
+            ctx.counters.add(Counter::SpliceNoLine, 1);
             self.end(ctx, guard, slot, true, false);
             return;
         }
@@ -1006,13 +1024,11 @@ impl Peek {
             let head = Head { seq: c.client.sent_end, ack: c.client.expected(), flags: RST | ACK, window: 0 };
             send_reset(&c.client, head, |packet| send4(ctx, c.pair.remote4, packet));
         }
-        if let Some(server) = c.server.as_ref().filter(|s| !to_client || to_server || !s.is_opening()) {
-            // A server that has not answered yet gets a reset as well: its SYN-ACK may be on its way.
+        if let Some(server) = c.server.as_ref().filter(|_| to_server) {
             let head = Head { seq: server.sent_end, ack: server.expected(), flags: RST | ACK, window: 0 };
+            // A server that has not answered yet gets a reset as well: its SYN-ACK may be on its way.
             let head = if server.is_opening() { Head { ack: 0, flags: RST, ..head } } else { head };
-            if to_server {
-                send_reset(server, head, |packet| send6(ctx, server.ends.remote.ip(), packet));
-            }
+            send_reset(server, head, |packet| send6(ctx, server.ends.remote.ip(), packet));
         }
         if let Lookup::Hit(session) = guard.lookup(&key_of(c.pair))
             && session.owner() == self.worker
@@ -1271,6 +1287,7 @@ fn spliced_syn<S: FrameSource>(
     ctx: &mut Ctx<'_, S>,
     session: &Session<'_>,
     packet: &mut Packet<S::Frame>,
+    scratch: &mut Vec<u8>,
 ) -> Verdict {
     let Ok(segment) = segment::parse(packet.bytes(), packet.meta.ingress) else {
         return Verdict::Drop(DropReason::SplicePeekBad);
@@ -1282,7 +1299,7 @@ fn spliced_syn<S: FrameSource>(
     };
     let options =
         Options { timestamps: options.timestamps.map(|(value, echo)| (echo, value)), ..Options::default() };
-    answer_in_place(ctx, packet, &seen, head, &options)
+    answer_in_place(ctx, packet, &seen, head, &options, scratch)
 }
 
 /// Writes a segment without data over the packet that it answers.
@@ -1292,10 +1309,10 @@ fn answer_in_place<S: FrameSource>(
     seen: &Seen,
     head: Head,
     options: &Options,
+    octets: &mut Vec<u8>,
 ) -> Verdict {
     let Some(egress) = way(ctx, seen.ends.remote.ip()) else { return Verdict::Drop(DropReason::NoRoute) };
-    let mut octets = Vec::with_capacity(128);
-    side::emit(&mut octets, &seen.ends, head, options, &[], low16(head.seq));
+    side::emit(octets, &seen.ends, head, options, &[], low16(head.seq));
     let have = packet.frame.octets();
     if have < octets.len() {
         if packet.frame.push_back(octets.len() - have).is_err() {
@@ -1304,7 +1321,7 @@ fn answer_in_place<S: FrameSource>(
     } else {
         packet.frame.truncate(octets.len());
     }
-    packet.bytes_mut().copy_from_slice(&octets);
+    packet.bytes_mut().copy_from_slice(octets);
     packet.meta.hop_done = true;
     Verdict::Forward { egress }
 }

@@ -113,7 +113,8 @@ impl Cookies {
         let hint = self.hints[place];
         let plain = seq.wrapping_sub(1);
         let hinted = (hint.tag == tag && hint.client != plain).then_some(hint.client);
-        [Some(plain), hinted].into_iter().flatten().find_map(|client| {
+        // What is remembered first: a later segment's number would be taken for a first one's by chance, 1 in 2^15.
+        [hinted, Some(plain)].into_iter().flatten().find_map(|client| {
             let rest = cookie.wrapping_sub(low32(base)).wrapping_sub(client);
             (0..=1).find_map(|age| {
                 let slot = (now.as_secs() / SLOT_SECS).checked_sub(age)?;

@@ -141,6 +141,7 @@ impl Side {
             return Err(side.sockets);
         }
         // The SYN once more, to the stack alone; its answer tells the number that the stack has chosen.
+        stack.outgoing().clear();
         let syn = Head { seq: theirs, ack: 0, flags: SYN, window: 0 };
         let mut packet = stack.buffer();
         write(&mut packet, &ends, syn, Some(mss), &[]);
@@ -173,6 +174,7 @@ impl Side {
         let socket = side.sockets.socket_mut();
         socket.abort();
         socket.set_nagle_enabled(false);
+        stack.outgoing().clear();
         if stack.connect(socket, ends.local, ends.remote).is_err() {
             return Err(side.sockets);
         }
@@ -311,6 +313,8 @@ impl Side {
         data: &[u8],
         now: Instant,
     ) {
+        // What was left there by a connection that has ended is nobody's.
+        stack.outgoing().clear();
         let scale = if head.has(SYN) { 0 } else { self.scale_in };
         self.their_window = u32::from(head.window) << scale;
         let window = u16::try_from(self.their_window).unwrap_or(u16::MAX);
@@ -457,7 +461,7 @@ fn body(
     put16(t, 2, to.port());
     put32(t, tcp::SEQ, head.seq);
     put32(t, tcp::ACK_NO, if head.has(ACK) { head.ack } else { 0 });
-    t[tcp::DATA_OFFSET] = u8::try_from(header / 4 << 4).unwrap_or(0x50);
+    t[tcp::DATA_OFFSET] = u8::try_from((header / 4) << 4).unwrap_or(0x50);
     t[tcp::FLAGS] = head.flags;
     put16(t, tcp::WINDOW, head.window);
     options.emit(&mut t[tcp::HEADER..header]);

@@ -228,3 +228,77 @@ fn a_server_that_resets_or_never_acknowledges_ends_both_connections() {
     assert!(w.run(Duration::from_secs(5), |w| w.client.state() == State::Closed));
     assert_eq!((w.terminated(), w.counted("splice-servers-reset")), (0, 1));
 }
+
+#[test]
+fn whatever_both_ends_send_is_bounded_and_over_in_the_end() {
+    for seed in 0..40 {
+        let mut config = config();
+        (config.limits.peeks, config.limits.peeks_per_client) = (6, 6);
+        let mut w = World::new(config, vec![site("site1.example", Identity::Proxy1, &[VM1])]);
+        w.mangle = |_| false;
+        let mut dice = Dice(seed);
+        let mut clients: Vec<Raw> =
+            (0..4).map(|n| Raw { stamps: (n % 2 == 0).then_some((5, 0)), ..Raw::new(40_000 + n) }).collect();
+        // What servers are asked by, newest last: our end, what follows our last segment, and our clock.
+        let mut asked: Vec<(SocketAddr, u32, u32)> = Vec::new();
+        for _ in 0..400 {
+            let before = w.sent.len();
+            let (who, what) = (dice.roll(4) as usize, dice.roll(14));
+            let off = if dice.roll(8) == 0 { dice.roll(5000) as u32 } else { 0 };
+            let c = &mut clients[who];
+            let packet = match what {
+                0 => c.segment(SYN, c.seq.wrapping_sub(1), &[]),
+                1 | 2 => c.segment(ACK, c.seq.wrapping_add(off), &[]),
+                3 | 4 => {
+                    let seq = c.seq.wrapping_add(off);
+                    c.seq = c.seq.wrapping_add(REQUEST.len() as u32);
+                    c.segment(ACK, seq, REQUEST)
+                }
+                5 => c.segment(ACK | FIN, c.seq.wrapping_add(off), &[]),
+                6 => c.segment(RST, c.seq.wrapping_add(off), &[]),
+                7..=12 if !asked.is_empty() => {
+                    let (local, end, echo) =
+                        asked[asked.len() - 1 - dice.roll(asked.len().min(3) as u64) as usize];
+                    let ends = Ends { local: SocketAddr::new(VM1.parse().unwrap(), 80), remote: local };
+                    let flags = [SYN | ACK, ACK, ACK, ACK | FIN, RST | ACK, ACK][what as usize - 7];
+                    let syn = flags & SYN != 0;
+                    let options = Options {
+                        mss: (syn && dice.roll(4) > 0).then_some(1440),
+                        window_scale: (syn && dice.roll(4) > 0).then_some(5),
+                        sack_permitted: false,
+                        timestamps: (dice.roll(4) > 0).then_some((77, echo)),
+                    };
+                    let seq = if syn { 1000 } else { 1001 + off };
+                    let data: &[u8] = if what == 12 { &[9; 700] } else { &[] };
+                    let head = Head { seq, ack: end.wrapping_add(off), flags, window: 5000 };
+                    let mut packet = Vec::new();
+                    super::super::side::emit(&mut packet, &ends, head, &options, data, 0);
+                    packet
+                }
+                _ => {
+                    w.run(Duration::from_millis(dice.roll(3000)), |_| false);
+                    continue;
+                }
+            };
+            let _ = w.gateway(&packet);
+            for packet in &w.sent[before..] {
+                let s = segment::parse(packet, causeway_core::IfId(1)).unwrap();
+                if s.ends.local == clients[who].ends.local {
+                    let c = &mut clients[who];
+                    if s.head.flags & SYN != 0 {
+                        c.ack = s.head.seq.wrapping_add(1);
+                        c.seq = s.head.ack;
+                    }
+                    if let (Some(own), Some((value, _))) = (&mut c.stamps, s.options().timestamps) {
+                        own.1 = value;
+                    }
+                } else if s.ends.remote.is_ipv6() {
+                    asked.push((s.ends.remote, s.end(), s.options().timestamps.map_or(0, |t| t.0)));
+                }
+            }
+            assert!(w.terminated() <= 6, "seed {seed}");
+        }
+        w.run(Duration::from_secs(100), |_| false);
+        assert_eq!(w.terminated(), 0, "seed {seed}");
+    }
+}
