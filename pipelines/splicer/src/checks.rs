@@ -10,10 +10,11 @@ use crate::site::health::{Action, CheckId, Checker, UNDER_WAY, tls};
 use crate::splice::number_of;
 use causeway_core::{Counter, Ctx, DropReason, Duration, Frame, FrameSource, Instant, Packet, Verdict};
 use causeway_flowtable::{
-    Created, Ctl, Fate, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, OWN_ADDRESS, Session, Sweeper, Tick,
+    Created, Ctl, Fate, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, OWN_ADDRESS, Session, Sweeper,
+    Tick,
 };
-use causeway_tcp::segment::{self, Ends};
 use causeway_tcp::Stack;
+use causeway_tcp::segment::{self, Ends};
 use causeway_wire::ethernet;
 use causeway_wire::l4::PROTO_TCP;
 use crossbeam::queue::SegQueue;
