@@ -7,6 +7,8 @@ use crate::hello::{Bad, Protocol};
 
 /// Alerts (RFC 8446 6, RFC 6066 3), all of them fatal.
 pub mod alert {
+    /// Not what comes first in TLS.
+    pub const UNEXPECTED_MESSAGE: u8 = 10;
     /// A field is out of range, or a length is wrong.
     pub const DECODE_ERROR: u8 = 50;
     /// The server does not know why it cannot go on, and it is not the client's fault.
@@ -79,7 +81,8 @@ pub fn redirect(host: &str, target: &str, protocol: Protocol) -> Vec<u8> {
 #[must_use]
 pub fn bad(why: Bad, protocol: Protocol) -> Vec<u8> {
     match (why, protocol) {
-        (Bad::Protocol, _) | (_, Protocol::Unknown) => Vec::new(),
+        (_, Protocol::Unknown) => Vec::new(),
+        (Bad::Protocol, Protocol::Tls) => tls_alert(alert::UNEXPECTED_MESSAGE),
         (Bad::ServerName, Protocol::Tls) => tls_unrecognized_name(),
         (_, Protocol::Tls) => tls_alert(alert::DECODE_ERROR),
         (Bad::RequestTooLong, _) => http(status::FIELDS_TOO_LARGE, protocol),
@@ -292,14 +295,13 @@ mod tests {
             let http = bad(why, Protocol::Http1);
             let tls = bad(why, Protocol::Tls);
             let (status, description) = match why {
-                Bad::Protocol => ("", None),
-                Bad::RequestTooLong => ("HTTP/1.1 431 ", Some(50)),
-                Bad::ServerName => ("HTTP/1.1 400 ", Some(112)),
-                _ => ("HTTP/1.1 400 ", Some(50)),
+                Bad::Protocol => ("HTTP/1.1 400 ", 10),
+                Bad::RequestTooLong => ("HTTP/1.1 431 ", 50),
+                Bad::ServerName => ("HTTP/1.1 400 ", 112),
+                _ => ("HTTP/1.1 400 ", 50),
             };
-            assert_eq!(http.is_empty(), status.is_empty(), "{why:?}");
             assert!(http.starts_with(status.as_bytes()), "{why:?}");
-            assert_eq!(tls.last().copied(), description, "{why:?}");
+            assert_eq!(tls, tls_alert(description), "{why:?}");
         }
         // Words are for those who understand them.
         for protocol in [Protocol::Unknown, Protocol::Tls] {

@@ -107,6 +107,8 @@ pub struct Sniffer {
 #[derive(Debug, Clone, Copy)]
 enum Progress {
     Unknown,
+    /// Neither.
+    Other,
     Tls(tls::Records),
     Http1(http1::Lines),
     Http2(http2::Frames),
@@ -121,11 +123,14 @@ impl Sniffer {
         Self { tls, http, hello_octets, head_octets: limits.head_octets, progress: Progress::Unknown }
     }
 
-    /// The protocol, as far as the octets until now tell.
+    /// The protocol, as far as the octets until now tell. Who speaks none that is taken here is answered in the one that
+    /// is, if it is one.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match &self.progress {
-            Progress::Unknown => Protocol::Unknown,
+            Progress::Other if !self.http => Protocol::Tls,
+            Progress::Other if !self.tls => Protocol::Http1,
+            Progress::Unknown | Progress::Other => Protocol::Unknown,
             Progress::Tls(_) => Protocol::Tls,
             Progress::Http1(_) => Protocol::Http1,
             Progress::Http2(frames) => Protocol::Http2 { stream: frames.stream() },
@@ -140,11 +145,15 @@ impl Sniffer {
             match self.told_apart(octets) {
                 Ok(Some(progress)) => self.progress = progress,
                 Ok(None) => return Sniffed::More,
-                Err(bad) => return Sniffed::Bad(bad),
+                Err(bad) => {
+                    self.progress = Progress::Other;
+                    return Sniffed::Bad(bad);
+                }
             }
         }
         match &mut self.progress {
             Progress::Unknown => Sniffed::More,
+            Progress::Other => Sniffed::Bad(Bad::Protocol),
             Progress::Tls(records) => records.more(octets, self.hello_octets),
             Progress::Http1(lines) => lines.more(octets, self.head_octets),
             Progress::Http2(frames) => frames.more(octets, self.head_octets),

@@ -35,9 +35,16 @@ fn protocols_are_told_apart_on_one_port() {
     assert!(matches!(sniffed(&tls), Sniffed::Tls(_)));
     assert!(matches!(sniffed(http), Sniffed::Http(_)));
     assert_eq!(sniffed(&[]), Sniffed::More);
-    // What a listener does not take is refused at its first octet.
-    assert_eq!(sniffer(false, true).more(&tls[..1]), Sniffed::Bad(Bad::Protocol));
-    assert_eq!(sniffer(true, false).more(&http[..1]), Sniffed::Bad(Bad::Protocol));
+    // What a listener does not take is refused at its first octet, in the words of what it takes.
+    for (tls_too, http_too, octet, protocol) in [
+        (false, true, tls[0], Protocol::Http1),
+        (true, false, http[0], Protocol::Tls),
+        (true, true, 0xff, Protocol::Unknown),
+    ] {
+        let mut sniffer = sniffer(tls_too, http_too);
+        assert_eq!((sniffer.more(b""), sniffer.protocol()), (Sniffed::More, Protocol::Unknown));
+        assert_eq!((sniffer.more(&[octet]), sniffer.protocol()), (Sniffed::Bad(Bad::Protocol), protocol));
+    }
     for first in [0, b'\n', b' ', 0x15, 0x17, 0x80, 0xff] {
         assert_eq!(sniffed(&[first]), Sniffed::Bad(Bad::Protocol), "{first:#x}");
     }
