@@ -25,12 +25,7 @@ pub(super) fn stage<F>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<B
 }
 
 /// Takes over another plan's settings.
-pub(super) fn adopt<F>(
-    stage: &mut Option<Box<Stage>>,
-    plan: &Plan,
-    shared: &Shared<F>,
-    worker: u16,
-) {
+pub(super) fn adopt<F>(stage: &mut Option<Box<Stage>>, plan: &Plan, shared: &Shared<F>, worker: u16) {
     match (&mut *stage, &plan.splicer) {
         (Some(stage), Some(splicer)) => stage.set_config(Arc::clone(&splicer.config)),
         _ => *stage = self::stage(plan, shared, worker),

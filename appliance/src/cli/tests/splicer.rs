@@ -134,7 +134,9 @@ tcp    203.0.113.80:20000  [2001:db8:64::102]:22  api
     );
     let (code, err) = rig.fails(&["portmaps", "remove", "203.0.113.80:2201"]);
     assert!(code == FAILED && err.contains("configuration file"), "{err}");
-    let (_, err) = rig.fails(&["portmaps", "add", "[2001:db8:64::101]:22"]);
+    let had = rig.ok(&["portmaps", "add", "[2001:db8:64::101]:22"]);
+    assert_eq!(had, "tcp 203.0.113.80:2201 leads to [2001:db8:64::101]:22, as before\n");
+    let (_, err) = rig.fails(&["portmaps", "add", "[2001:db8:64::101]:22", "--port", "20001"]);
     assert!(err.contains("203.0.113.80:2201 leads to [2001:db8:64::101]:22 already"), "{err}");
     let udp = rig.json(&["portmaps", "add", "[2001:db8:64::102]:53", "--udp", "--port", "20001"]);
     assert_eq!(udp["port_map"]["outside"], "203.0.113.80:20001");

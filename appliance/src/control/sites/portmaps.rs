@@ -182,7 +182,8 @@ impl PortMaps {
         usable
     }
 
-    /// Gives out a port. Which one, and whether it is new: a server that has one for this port of its keeps that.
+    /// Gives out a port. Which one, and whether it is new: a server that has one for this port of its, on request or by the
+    /// configuration, keeps that.
     ///
     /// # Errors
     /// [`PortMapRefusal`]; nothing has changed then.
@@ -206,7 +207,16 @@ impl PortMaps {
         };
         let inside = (*server.ip(), server.port());
         if let Some(m) = fixed.iter().find(|m| m.protocol == protocol && m.inside == inside) {
-            return Err(PortMapRefusal::Taken(SocketAddrV4::new(m.outside.0, m.outside.1), server));
+            // A mapping is the same in both directions (RFC 6146 3.1), so that a server's port has one outside port.
+            let outside = SocketAddrV4::new(m.outside.0, m.outside.1);
+            if wanted.port.is_some_and(|port| (range.address, port) != m.outside) {
+                return Err(PortMapRefusal::Taken(outside, server));
+            }
+            let origin = super::Origin::Config;
+            return Ok((
+                PortMapRow { protocol: wanted.protocol, outside, inside: server, origin, in_use: true },
+                false,
+            ));
         }
         let mut maps = self.lock();
         let of_server = maps.maps.iter().filter(|(_, s)| s.ip() == server.ip());

@@ -296,7 +296,10 @@ fn the_configuration_goes_before_port_maps_on_request() {
         seen,
         [(2201, Origin::Config, true), api(20_000, false), api(20_001, false), api(20_002, true)]
     );
-    // What the configuration leads to has its port there.
-    let why = maps.add(&Wanted { server: inside(9, 22), ..tcp(9, 22) }, RANGE, &fixed).unwrap_err();
+    // What the configuration leads to has its port there, and no other.
+    let (row, new) = maps.add(&tcp(1, 22), RANGE, &fixed).unwrap();
+    assert_eq!((row.outside.port(), row.origin, new), (2201, Origin::Config, false));
+    let other = Wanted { port: Some(20_003), ..tcp(9, 22) };
+    let why = maps.add(&other, RANGE, &fixed).unwrap_err();
     assert!(matches!(why, PortMapRefusal::Taken(at, _) if at == outside(20_001)), "{why}");
 }
