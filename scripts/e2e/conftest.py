@@ -55,6 +55,14 @@ def lab_of(*options, config=None, config2=None, allowed=()):
         assert found == [], "the gateway's log has complaints"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def devices():
+    """No program under test, and none that tests it, puts a plain file in a device's place."""
+    assert Path("/dev/null").is_char_device(), "/dev/null was no device before this module: scripts/setup mends it"
+    yield
+    assert Path("/dev/null").is_char_device(), "this module made /dev/null a plain file"
+
+
 @pytest.fixture(scope="module")
 def lab():
     """The whole lab: servers and gateway."""

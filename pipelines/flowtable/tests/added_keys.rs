@@ -122,7 +122,7 @@ fn an_added_key_is_one_sessions_and_leads_to_all_of_it() {
         // On a busy machine until enough has happened.
         let enough = || {
             let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
-            count(&added) > 1000 && count(&seen) > 0 || begin.elapsed() > Duration::from_secs(20 + secs)
+            count(&added) > 1000 && count(seen) > 0 || begin.elapsed() > Duration::from_secs(20 + secs)
         };
         while begin.elapsed() < Duration::from_secs(secs) || !enough() {
             std::thread::sleep(Duration::from_millis(10));
