@@ -24,7 +24,7 @@ const MAX_V4: usize = 576;
 pub(super) const SCRATCH: usize = ipv6::MIN_MTU;
 /// See [`SCRATCH`].
 pub(super) type Scratch = [u8; SCRATCH];
-/// Plateaus of RFC 1191 7.1, for routers that name no MTU.
+/// Plateaus of RFC 1191 7, for routers that name no MTU.
 const PLATEAUS: [u16; 10] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68];
 
 /// Whose an ICMP error is.
