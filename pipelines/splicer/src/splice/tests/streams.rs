@@ -241,7 +241,7 @@ fn octets(n: usize, seed: u8) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("CASES").map_or(24, |n| n.parse().unwrap()), max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
     fn both_streams_arrive_whole_through_loss_disorder_and_repetition(
