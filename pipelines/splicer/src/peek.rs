@@ -330,8 +330,9 @@ impl Peek {
             self.end(ctx, guard, slot, false, false);
             return Then::Gone;
         }
-        self.note(slot, now);
-        if self.octets > self.config.limits.octets {
+        // Who does not want more than before is not to blame.
+        let more = self.note(slot, now);
+        if more && self.octets > self.config.limits.octets {
             ctx.counters.add(Counter::SpliceOctetsFull, 1);
             self.end(ctx, guard, slot, true, true);
             return Then::Gone;
@@ -443,10 +444,11 @@ impl Peek {
         self.buffers.pop().unwrap_or_default()
     }
 
-    /// Keeps the sums and the order of timers right.
-    fn note(&mut self, slot: u32, now: Instant) {
-        let Some(c) = at_mut(&mut self.slots, slot) else { return };
+    /// Keeps the sums and the order of timers right. True if the connection counts more octets than before.
+    fn note(&mut self, slot: u32, now: Instant) -> bool {
+        let Some(c) = at_mut(&mut self.slots, slot) else { return false };
         let octets = c.octets();
+        let more = octets > c.counted;
         self.octets = self.octets + octets - c.counted;
         c.counted = octets;
         let mut at = c.phase.due(&self.config.timeouts).0;
@@ -463,6 +465,7 @@ impl Peek {
             self.timers.insert((at, slot));
             c.timer = Some(at);
         }
+        more
     }
 
     fn next_random(&mut self) -> u64 {

@@ -1,6 +1,6 @@
 //! What clients send: SYNs are answered with cookies, what acknowledges one opens a connection.
 
-use super::connection::{Connection, Phase, Queue};
+use super::connection::{Connection, Phase, Queue, RESERVED};
 use super::cookie::{Agreed, Pair};
 use super::sending::{answer_in_place, send4};
 use super::side::{self, Judged, Side, Sockets};
@@ -223,7 +223,7 @@ impl Peek {
     fn room_for(&mut self, now: Instant, client: u32) -> Result<(), DropReason> {
         let limits = &self.config.limits;
         if self.count >= usize::try_from(limits.peeks).unwrap_or(usize::MAX)
-            || self.octets + 2 * side::OCTETS > limits.octets
+            || self.octets + RESERVED > limits.octets
         {
             return Err(DropReason::SplicePeeksFull);
         }

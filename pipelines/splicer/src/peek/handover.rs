@@ -147,9 +147,11 @@ impl Peek {
         let Some(fresh) = usize::try_from(skip).ok().and_then(|n| segment.payload().get(n..)) else {
             return Verdict::Drop(DropReason::SpliceNotHeld);
         };
-        if c.held_fin || c.held.len() + fresh.len() > HELD {
+        let no_memory = self.octets + fresh.len() > self.config.limits.octets;
+        if c.held_fin || c.held.len() + fresh.len() > HELD || no_memory {
             return Verdict::Drop(DropReason::SpliceNotHeld);
         }
+        c.held.reserve_exact(fresh.len());
         c.held.extend_from_slice(fresh);
         c.held_fin = head.has(FIN);
         self.note(slot, now);
