@@ -21,7 +21,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+mod bounds;
 mod raw;
+mod relayed;
 mod streams;
 
 const PROXY: &str = "203.0.113.80";

@@ -3,22 +3,22 @@
 use super::*;
 
 /// A client that makes its segments itself.
-struct Raw {
-    ends: Ends,
-    seq: u32,
-    ack: u32,
-    stamps: Option<(u32, u32)>,
+pub(super) struct Raw {
+    pub(super) ends: Ends,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) stamps: Option<(u32, u32)>,
 }
 
 impl Raw {
-    fn new(port: u16) -> Self {
+    pub(super) fn new(port: u16) -> Self {
         let remote = SocketAddr::new(PROXY.parse().unwrap(), 80);
         // From where we stand, it is the remote end.
         let ends = Ends { local: SocketAddr::new(CLIENT.parse().unwrap(), port), remote };
         Self { ends, seq: 0x7fff_fff0, ack: 0, stamps: None }
     }
 
-    fn segment(&self, flags: u8, seq: u32, data: &[u8]) -> Vec<u8> {
+    pub(super) fn segment(&self, flags: u8, seq: u32, data: &[u8]) -> Vec<u8> {
         let options = Options {
             mss: (flags & SYN != 0).then_some(1460),
             timestamps: self.stamps,
@@ -32,7 +32,7 @@ impl Raw {
     }
 
     /// Opens a connection; its acknowledgement may have data.
-    fn open(&mut self, w: &mut World, data: &[u8]) -> Verdict {
+    pub(super) fn open(&mut self, w: &mut World, data: &[u8]) -> Verdict {
         let verdict = w.gateway(&self.segment(SYN, self.seq, &[]));
         assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
         let answer = last(w);
@@ -48,13 +48,13 @@ impl Raw {
     }
 }
 
-fn last(w: &World) -> (Head, Options) {
+pub(super) fn last(w: &World) -> (Head, Options) {
     let packet = w.sent.last().expect("something was sent");
     let s = segment::parse(packet, causeway_core::IfId(1)).unwrap();
     (s.head, s.options())
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     World::new(config(), vec![site("site1.example", Identity::None, &[VM1])])
 }
 
