@@ -25,9 +25,4 @@ pub(super) fn backward(c: &mut Connection) {
     if server.is_read_out() {
         client.close();
     }
-    // RFC 9293 3.5.3: whoever is reset has nobody to talk to. What it said before is still said.
-    let gone = server.state() == smoltcp::socket::tcp::State::Closed;
-    if gone && server.sockets.socket().recv_queue() == 0 && !client.is_over() {
-        client.close();
-    }
 }

@@ -14,7 +14,9 @@ use causeway_wire::{ipv4, ipv6, put16, put32};
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
-/// Octets of the receive buffer of each side.
+/// Octets of the receive buffer of each side. Larger ones would not make connections that stay terminated faster: where
+/// much is under way at once, the stack waits ever longer for what is lost or late (it selects nothing, keeps few pieces
+/// that are out of order, and does not take its patience back before it measures anew).
 pub(super) const RECEIVE: usize = 8192;
 /// Octets of the send buffer of each side.
 pub(super) const SEND: usize = 8192;
@@ -209,7 +211,7 @@ impl Side {
 
     /// True if the other end will send nothing more, and all that it sent has been read.
     pub(super) fn is_read_out(&self) -> bool {
-        self.is_half_closed() && self.sockets.socket().recv_queue() == 0
+        (self.is_half_closed() || self.state() == State::Closed) && self.sockets.socket().recv_queue() == 0
     }
 
     /// True if the other end has acknowledged everything that it was sent, our FIN included if there is one.
