@@ -230,3 +230,28 @@ fn rfc5961_3_2_a_server_that_resets_while_its_octets_are_held_is_believed() {
         assert_eq!(last(&w).0.flags & RST, RST);
     }
 }
+
+#[test]
+fn rfc9293_3_10_7_4_a_fin_behind_octets_that_do_not_fit_is_not_taken() {
+    let mut w = world();
+    w.mangle = |_| false;
+    let mut raw = Raw::new(40_000);
+    let edge = raw.seq.wrapping_add(1 + 8192);
+    let _ = raw.open(&mut w, REQUEST);
+    // Its server says nothing: what comes now stays in the buffer. The last segment goes 50 octets beyond it, as the
+    // window's scale allows.
+    while raw.seq != edge.wrapping_add(50) {
+        let left = edge.wrapping_add(50).wrapping_sub(raw.seq);
+        let octets = left.min(1000);
+        let flags = if octets == left { ACK | FIN } else { ACK };
+        let packet = raw.segment(flags, raw.seq, &vec![b'x'; octets as usize]);
+        assert_eq!(w.gateway(&packet), Verdict::Consume);
+        raw.seq = raw.seq.wrapping_add(octets);
+    }
+    w.run(Duration::from_millis(100), |_| false);
+    let acks = w.sent.iter().filter(|p| p[0] >> 4 == 4).map(|p| {
+        let s = segment::parse(p, causeway_core::IfId(1)).unwrap();
+        (s.head.ack, s.head.window)
+    });
+    assert_eq!(acks.last(), Some((edge, 0)));
+}
