@@ -368,8 +368,8 @@ listed! {
         SplicePeekChecksum = "splice-peek-checksum",
         /// Splicer: a segment of no connection. Answered with a reset, within limits (RFC 9293 3.10.7.1).
         SpliceNoConnection = "splice-no-connection",
-        /// Splicer: a SYN or reset inside a connection that is not spliced yet; answered with where it is, once a second
-        /// (RFC 5961 3.2, 4.2).
+        /// Splicer: a SYN or reset inside a connection that is not spliced yet, or an acknowledgement of what was never sent;
+        /// answered with where it is, once a second (RFC 5961 3.2, 4.2, 5.2).
         SpliceChallenged = "splice-challenged",
         /// Splicer: an old timestamp, or none, where there have to be timestamps (RFC 7323 5.3).
         SpliceOldTimestamp = "splice-old-timestamp",
@@ -713,7 +713,7 @@ listed! {
         SpliceClientsReset = "splice-clients-reset",
         /// Servers that reset their connection before it was spliced.
         SpliceServersReset = "splice-servers-reset",
-        /// Connections refused because all that are not spliced hold as many octets as they may.
+        /// Connections ended because they wanted more memory while all that are not spliced hold as much as they may.
         SpliceOctetsFull = "splice-octets-full",
         /// Connections refused because the flow table has no line for a spliced connection, or no free port was found.
         SpliceNoLine = "splice-no-line",
