@@ -344,14 +344,15 @@ impl Peek {
         let options = segment.options();
         client.timestamps = agreed.timestamps;
         if agreed.timestamps {
-            let Some((value, _)) = options.timestamps else {
+            let Some((value, echo)) = options.timestamps else {
                 self.keep(client.sockets);
                 return Ok(Verdict::Drop(DropReason::SpliceOldTimestamp));
             };
             client.ts_recent = value;
+            // Of the SYN-ACK.
+            client.ts_value = echo;
         }
-        let clock_offset = self.cookies.clock_offset(pair);
-        client.ts_value = clock(ctx.now).wrapping_add(clock_offset);
+        let clock = (client.ts_value, ctx.now);
         client.give(&mut self.stack4, head, None, segment.payload(), ctx.now);
         if client.is_opening() {
             self.keep(client.sockets);
@@ -374,7 +375,7 @@ impl Peek {
             client,
             server: None,
             sniffer: Sniffer::new(listener.tls, listener.http, &config.limits),
-            clock_offset,
+            clock,
             told,
             hello: self.buffer(),
             to_server: Queue { octets: self.buffer(), at: 0 },
@@ -477,7 +478,7 @@ impl Peek {
                 Verdict::Consume
             }
             Judged::Challenge | Judged::Old => {
-                let clock = clock(ctx.now).wrapping_add(c.clock_offset);
+                let clock = c.clock(ctx.now);
                 if let Some(packet) = c.client.challenge(clock, ctx.now) {
                     send4(ctx, c.pair.remote4, &packet);
                 }
@@ -603,6 +604,8 @@ impl Peek {
             server.acked = head.seq.wrapping_add(1);
             server.timestamps = c.agreed.timestamps && options.timestamps.is_some();
             server.ts_recent = options.timestamps.map_or(0, |(value, _)| value);
+            server.ts_first = server.timestamps.then_some(server.ts_recent);
+            c.clock = (c.client.ts_value, now);
             if let (Some(theirs), Some(ours)) = (options.window_scale, c.agreed.scale) {
                 (server.scale_in, server.scale_out) = (theirs, ours);
             }
@@ -822,10 +825,10 @@ impl Peek {
 
     /// Lets both stacks send.
     fn flush<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, slot: u32) {
-        let (now, millis) = (ctx.now, clock(ctx.now));
+        let now = ctx.now;
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
-        let client = c.pair.remote4;
-        c.client.flush(&mut self.stack4, None, millis.wrapping_add(c.clock_offset), now, |packet| {
+        let (client, clock) = (c.pair.remote4, c.clock(now));
+        c.client.flush(&mut self.stack4, None, clock, now, |packet| {
             send4(ctx, client, packet);
         });
         if let Some(server) = &mut c.server {
@@ -998,8 +1001,8 @@ impl Peek {
         self.flush(ctx, slot);
         let Some(c) = at_mut(&mut self.slots, slot) else { return Then::Gone };
         let session = guard.lookup(&key_of(c.pair)).hit();
-        let clock = clock(ctx.now).wrapping_add(c.clock_offset);
-        let done = session.is_some_and(|session| switch::engage(c, &session, clock, Tick::at(ctx.now)));
+        let clock = c.clock(ctx.now);
+        let done = session.is_some_and(|session| switch::engage(c, &session, Tick::at(ctx.now)));
         if !done {
             self.end(ctx, guard, slot, true, true);
             return Then::Gone;
@@ -1324,6 +1327,18 @@ fn answer_in_place<S: FrameSource>(
     packet.bytes_mut().copy_from_slice(octets);
     packet.meta.hop_done = true;
     Verdict::Forward { egress }
+}
+
+/// Sends a segment of these numbers, without data or options, to the client whose packet this is.
+pub(crate) fn answer_client<F: Frame, S: FrameSource<Frame = F>>(
+    ctx: &mut Ctx<'_, S>,
+    packet: &Packet<F>,
+    head: Head,
+) {
+    let Ok(segment) = segment::parse(packet.bytes(), packet.meta.ingress) else { return };
+    let mut octets = Vec::new();
+    side::emit(&mut octets, &segment.ends, head, &Options::default(), &[], low16(head.seq));
+    send(ctx, segment.ends.remote.ip(), &octets);
 }
 
 fn way<S: FrameSource>(ctx: &Ctx<'_, S>, to: IpAddr) -> Option<Egress> {
