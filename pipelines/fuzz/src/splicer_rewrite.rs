@@ -199,7 +199,8 @@ impl Gateway {
         out.seq = s.seq.wrapping_add(seq);
         out.ack = s.ack.map(|a| a.wrapping_sub(ack));
         if s.flags & 2 == 0 {
-            out.window = u16::try_from((u64::from(s.window) << from) >> to).unwrap_or(u16::MAX);
+            let window = u16::try_from((u64::from(s.window) << from) >> to).unwrap_or(u16::MAX);
+            out.window = window.max(u16::from(s.window != 0));
         }
         if c.timestamps {
             let echoed = |e: u32| if s.ack.is_some() { e.wrapping_sub(echo) } else { e };

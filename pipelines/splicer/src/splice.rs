@@ -578,7 +578,7 @@ impl Splice {
             Stop::Drop(reason) => (reason, None),
             Stop::Tell(reason, tell) => (reason, Some(tell)),
             Stop::Challenge(head) => {
-                crate::peek::answer_client(ctx, packet, head);
+                crate::peek::sending::answer_client(ctx, packet, head);
                 (DropReason::SpliceChallenged, None)
             }
         };

@@ -9,6 +9,9 @@ use causeway_tcp::segment;
 
 /// Octets of a server that are kept until the splice, at most: what it was told as its window, and a segment.
 pub(super) const HELD: usize = 16 * 1024;
+/// Octets that each connection counts at least: what one with a hello of a usual size needs until it is spliced. They
+/// are taken when it is accepted, so that only those that want more can find that there is no more.
+pub(super) const RESERVED: usize = size_of::<Connection>() + 2 * side::OCTETS + 4096;
 /// How long a client may take to read an answer and to close.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -116,15 +119,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Octets of memory that it holds.
+    /// Octets of memory that it holds, or that are kept for it.
     pub(super) fn octets(&self) -> usize {
         let sides = 1 + usize::from(self.server.is_some());
-        size_of::<Self>()
+        let all = size_of::<Self>()
             + sides * side::OCTETS
             + self.hello.capacity()
             + self.to_server.octets.capacity()
             + self.to_client.octets.capacity()
-            + self.held.capacity()
+            + self.held.capacity();
+        all.max(RESERVED)
     }
 
     /// The timestamp of a segment to the client (RFC 7323 3.2). It stands still until there is a server, and goes by

@@ -20,6 +20,8 @@ pub(super) const RECEIVE: usize = 8192;
 pub(super) const SEND: usize = 8192;
 /// Octets of memory that a side holds.
 pub(super) const OCTETS: usize = RECEIVE + SEND + size_of::<Side>() + 512;
+/// How far an acknowledgement may be behind what was sent: more than the largest window (RFC 5961 5.2).
+const OLDEST: u32 = 1 << 17;
 /// How often a reset or SYN inside a connection is answered (RFC 5961 7).
 const CHALLENGES: Duration = Duration::from_secs(1);
 
@@ -226,7 +228,7 @@ impl Side {
         first.wrapping_add(self.taken).wrapping_add(queued).wrapping_add(fin)
     }
 
-    /// What follows everything that we have ever handed to be sent, as far as it was sent.
+    /// True if this number is in the window that the other end was told.
     pub(super) fn is_in_window(&self, seq: u32) -> bool {
         let end = self.acked.wrapping_add(self.window.max(1));
         !segment::before(seq, self.expected()) && segment::before(seq, end)
@@ -251,7 +253,8 @@ impl Side {
         }
         if head.has(RST) {
             // RFC 5961 3.2: who only knows where the window is does not end the connection.
-            return if head.seq == expected {
+            // An end that has lost all takes the number from our last acknowledgement, which may be behind what has come.
+            return if head.seq == expected || head.seq == self.acked {
                 Judged::Reset
             } else if self.is_in_window(head.seq) {
                 Judged::Challenge
@@ -262,14 +265,21 @@ impl Side {
         if !head.has(ACK) {
             return Judged::Bad;
         }
+        // RFC 5961 5.2: what was never sent cannot be acknowledged, and nobody is so far behind.
+        let oldest = self.sent_end.wrapping_sub(OLDEST);
+        if segment::before(self.sent_end, head.ack) || segment::before(head.ack, oldest) {
+            return Judged::Challenge;
+        }
         if self.timestamps {
             // RFC 7323 3.2: agreed to, it is in every segment.
             let Some((value, _)) = options.timestamps else { return Judged::Old };
             if segment::before(value, self.ts_recent) {
                 return Judged::Old;
             }
-            // RFC 7323 4.3 (2).
-            if !segment::before(self.acked, head.seq) {
+            // RFC 7323 4.3 (2), of segments that are in the window alone (5.3 R2): a stranger's guess would make everything
+            // that comes after it look old.
+            let touches = head.seq == self.acked || segment::before(self.acked, segment.end());
+            if touches && !segment::before(self.acked, head.seq) {
                 self.ts_recent = value;
             }
         }

@@ -48,7 +48,8 @@ pub(super) fn engage(c: &Connection, session: &Session<'_>, tick: Tick) -> bool 
     splice::engage(session, &constants, tick)
 }
 
-/// Sends the client what was held, as the server's octets that they are: what of it is lost comes again from the server.
+/// Sends the client what was held and fits into its window, as the server's octets that they are: what of it is lost, or
+/// does not fit, comes again from the server.
 /// `more` says that a segment of the server follows, which acknowledges what the client has sent.
 pub(super) fn release(c: &Connection, clock: u32, more: bool, mut send: impl FnMut(&[u8])) {
     let Some(server) = &c.server else { return };
@@ -65,11 +66,14 @@ pub(super) fn release(c: &Connection, clock: u32, more: bool, mut send: impl FnM
     let window = u16::try_from(server.their_window / unit).unwrap_or(u16::MAX);
     let mut head = Head { seq: c.client.ours.wrapping_add(1), ack, flags: ACK, window };
     let mut packet = Vec::new();
-    let mut rest = &c.held[..];
+    // Nothing was sent to the client before.
+    let room = usize::try_from(c.client.their_window).unwrap_or(usize::MAX);
+    let mut rest = &c.held[..c.held.len().min(room)];
+    let fin = c.held_fin && c.held.len() < room;
     loop {
         let (data, behind) = rest.split_at(rest.len().min(size));
         rest = behind;
-        if rest.is_empty() && c.held_fin {
+        if rest.is_empty() && fin {
             head.flags |= FIN;
         }
         #[expect(clippy::cast_possible_truncation, reason = "any Identification will do")]

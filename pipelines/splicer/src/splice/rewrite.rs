@@ -366,11 +366,16 @@ impl Shift {
 }
 
 /// A window in the other connection's scale. What it cannot say is rounded down: a window must not promise more than
-/// there is (RFC 7323 2.3).
+/// there is (RFC 7323 2.3). But for what would be none at all: whoever has small buffers would be sent nothing but probes
+/// for ever, whereas a few octets too many are trimmed and sent again (RFC 9293 3.10.7.4).
 #[inline(always)]
 pub(crate) fn rescale(window: u16, scale: i8) -> u16 {
     let n = u32::from(scale.unsigned_abs()).min(15);
-    if scale < 0 { window >> n } else { u16::try_from(u32::from(window) << n).unwrap_or(u16::MAX) }
+    if scale < 0 {
+        (window >> n).max(u16::from(window != 0))
+    } else {
+        u16::try_from(u32::from(window) << n).unwrap_or(u16::MAX)
+    }
 }
 
 /// What a checksum loses and gains, as one's-complement sums.

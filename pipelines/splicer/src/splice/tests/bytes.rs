@@ -103,7 +103,8 @@ fn any_constants() -> impl Strategy<Value = Constants> {
 
 fn window(sent: u16, from: u8, to: u8) -> u16 {
     let octets = u64::from(sent) << from;
-    u16::try_from(octets >> to).unwrap_or(u16::MAX)
+    // Down, but never to none.
+    u16::try_from(octets >> to).unwrap_or(u16::MAX).max(u16::from(octets != 0))
 }
 
 proptest! {

@@ -165,6 +165,7 @@ fn talk(c: &Constants, weather: &Weather, buffers: (usize, usize), says: (&[u8],
     socket.connect(client.interface.context(), to, from).unwrap();
     let mut network: BTreeMap<(u64, u64), (Side, Vec<u8>)> = BTreeMap::new();
     let (mut now, mut count) = (0u64, 0u64);
+    let mut opened = [false; 2];
     let done = |h: &mut Host| {
         // A slow reader may have something left to read.
         matches!(h.tcp().state(), TcpState::Closed | TcpState::TimeWait) && h.tcp().recv_queue() == 0
@@ -209,7 +210,8 @@ fn talk(c: &Constants, weather: &Weather, buffers: (usize, usize), says: (&[u8],
                     Side::Server => constants.scales.server = scale,
                 }
             }
-            if syn {
+            // Once for each side: a SYN that comes again, late, would undo what was seen since.
+            if syn && !std::mem::replace(&mut opened[usize::from(side == Side::Server)], true) {
                 let seq =
                     u32::from_be_bytes([packet[l4 + 4], packet[l4 + 5], packet[l4 + 6], packet[l4 + 7]]);
                 match side {
