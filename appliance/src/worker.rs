@@ -734,6 +734,8 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 }
             }
         }
+        // What was originated comes first: what is classified again may be the continuation of it.
+        self.send_outbox();
         for class in BY_SLOT {
             if !again[slot(class)].is_empty() {
                 std::mem::swap(&mut again[slot(class)], &mut first[slot(class)]);

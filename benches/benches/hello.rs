@@ -4,7 +4,8 @@
 //! ClientHello of a browser (read, routed, a server asked), SYN-ACK of the server (the hello goes out), ACK of the server
 //! (spliced, and rewritten to the client). What arrives is put together outside of the clock, all that the stage does is
 //! inside of it. A `RESULT` line says clocks of the TSC for a connection, minimum and median over rounds, and how many
-//! connections a second and core that is; another one the parts of the steps.
+//! connections a second and core that is; another one the parts of the steps. The last one says how many connections came
+//! about while somebody sent a million SYNs a second from forged sources between them.
 //!
 //! Environment: `CAUSEWAY_COMMIT`.
 
@@ -12,7 +13,7 @@
 
 use arc_swap::ArcSwap;
 use causeway_benches::clocks::{Quiet, Tsc, met, min_median};
-use causeway_benches::{measured_on, smoke};
+use causeway_benches::{Rng, measured_on, smoke};
 use causeway_core::icmp_error::IcmpErrors;
 use causeway_core::{BURST, Class, Ctx, Duration, Frame, FrameSource, HeapFrame, IfId, Packet, Verdict};
 use causeway_flowtable::{
@@ -33,6 +34,12 @@ use std::sync::Arc;
 const GOAL: f64 = 200_000.0;
 const PROXY: &str = "203.0.113.80";
 const SERVER: &str = "2001:db8:64::101";
+/// The share of connections that has to come about under a flood.
+const GOAL_FLOODED: f64 = 0.99;
+/// Virtual time of a round.
+const ROUND: Duration = Duration::from_micros(200);
+/// SYNs of a flood ahead of each step of a round: a million a second, and a few more.
+const FLOOD: usize = 42;
 /// Steps of a connection.
 const STEPS: [&str; 5] = ["syn", "ack", "hello", "syn-ack", "acknowledged"];
 
@@ -68,6 +75,10 @@ struct Bench {
     /// Packets that the stage has sent of its own.
     sent: Vec<Vec<u8>>,
     clocks: [u64; STEPS.len()],
+    /// Connections that came about, and whether SYNs of others come between their segments.
+    spliced: usize,
+    flooded: bool,
+    rng: Rng,
 }
 
 /// What one end says.
@@ -159,17 +170,53 @@ impl Bench {
             hello: Hello::browser("site777.example").octets(),
             sent: Vec::new(),
             clocks: [0; STEPS.len()],
+            spliced: 0,
+            flooded: false,
+            rng: Rng(6),
         }
     }
 
-    /// A burst through the stage; gives what it forwards.
+    /// SYNs of nobody, answered and forgotten.
+    fn flood(&mut self) {
+        let proxy: IpAddr = PROXY.parse().expect("an address");
+        let mut left = FLOOD;
+        while left > 0 {
+            let octets: Vec<Vec<u8>> = (0..left.min(BURST))
+                .map(|_| {
+                    let random = self.rng.next_u64();
+                    let source = Ipv4Addr::from_bits(0x0b00_0000 + (random >> 8) as u32 % 0x7000_0000);
+                    let from = (IpAddr::V4(source), 1024 + (random % 60_000) as u16);
+                    let seq = (random >> 32) as u32;
+                    Says { from, to: (proxy, 443), seq, ack: 0, flags: SYN, stamps: (5, 0) }.packet(&[])
+                })
+                .collect();
+            left -= octets.len();
+            self.burst("uplink0", &octets);
+        }
+    }
+
+    /// A step of a round; gives what the stage forwards.
     fn step(&mut self, step: usize, ingress: &str, octets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        if self.flooded {
+            self.flood();
+        }
+        if octets.is_empty() {
+            return Vec::new();
+        }
+        let (clocks, forwarded) = self.burst(ingress, octets);
+        self.clocks[step] += clocks;
+        forwarded
+    }
+
+    /// A burst through the stage: its clocks, and what it forwards.
+    fn burst(&mut self, ingress: &str, octets: &[Vec<u8>]) -> (u64, Vec<Vec<u8>>) {
         let mut packets: Vec<Packet<HeapFrame>> =
             octets.iter().map(|o| self.rig.packet(ingress, o)).collect();
         let mut verdicts = [Verdict::Consume; BURST];
+        let verdicts = &mut verdicts[..packets.len()];
         let four = octets[0][0] >> 4 == 4;
         self.sent.clear();
-        {
+        let clocks = {
             let Rig { now, counters, outbox, events, interfaces, routes, .. } = &mut self.rig;
             let mut ctx = Ctx {
                 now: *now,
@@ -185,19 +232,19 @@ impl Bench {
             let guard = self.worker.enter();
             let before = self.tsc.raw();
             if four {
-                self.stage.clients(&mut ctx, &guard, &mut packets, &mut verdicts);
+                self.stage.clients(&mut ctx, &guard, &mut packets, verdicts);
             } else {
-                self.stage.servers(&mut ctx, &guard, &mut packets, &mut verdicts);
+                self.stage.servers(&mut ctx, &guard, &mut packets, verdicts);
             }
             if verdicts.contains(&Verdict::Again(Class::SpliceIn)) {
                 for p in &mut packets {
                     p.meta.again = 1;
                 }
-                self.stage.servers(&mut ctx, &guard, &mut packets, &mut verdicts);
+                self.stage.servers(&mut ctx, &guard, &mut packets, verdicts);
             }
             self.stage.tick(&mut ctx, &guard);
-            self.clocks[step] += self.tsc.raw() - before;
-        }
+            self.tsc.raw() - before
+        };
         for mut packet in self.rig.outbox.drain() {
             self.sent.push(packet.bytes().to_vec());
             packet.frame.truncate(0);
@@ -206,14 +253,14 @@ impl Bench {
         let forwarded = |(p, v): (&Packet<HeapFrame>, &Verdict)| {
             matches!(v, Verdict::Forward { .. }).then(|| p.bytes().to_vec())
         };
-        packets.iter().zip(&verdicts).filter_map(forwarded).collect()
+        (clocks, packets.iter().zip(&*verdicts).filter_map(forwarded).collect())
     }
 
     /// A burst of connections.
     fn round(&mut self, number: u32) {
         let proxy: IpAddr = PROXY.parse().expect("an address");
         let server: IpAddr = SERVER.parse().expect("an address");
-        self.rig.advance(Duration::from_micros(200));
+        self.rig.advance(ROUND);
         let clients: Vec<((IpAddr, u16), u32)> = (0..BURST as u32)
             .map(|n| {
                 let address = IpAddr::V4(Ipv4Addr::from_bits(0xc633_6400 | (n * 7 + number) & 0xff));
@@ -225,7 +272,6 @@ impl Bench {
         };
         let syns: Vec<Vec<u8>> = clients.iter().map(|c| says(c, c.1, 0, SYN, 0, &[])).collect();
         let answers = self.step(0, "uplink0", &syns);
-        assert_eq!(answers.len(), BURST);
         let agreed: Vec<(u32, u32)> = answers
             .iter()
             .map(|a| {
@@ -255,7 +301,6 @@ impl Bench {
                 )
             })
             .collect();
-        assert_eq!(asked.len(), BURST);
         let replies = |seq: u32, flags: u8, more: usize| -> Vec<Vec<u8>> {
             let says = asked.iter().map(|&(to, ack, echo)| {
                 let ack = ack.wrapping_add(more as u32);
@@ -267,7 +312,7 @@ impl Bench {
         self.step(3, "tenant0", &syn_acks);
         let acks = replies(1001, ACK, self.hello.len());
         let rewritten = self.step(4, "tenant0", &acks);
-        assert_eq!(rewritten.len(), BURST, "spliced");
+        self.spliced += rewritten.len();
         let guard = self.worker.enter();
         let mut from = Some(0);
         while let Some(at) = from {
@@ -308,5 +353,18 @@ fn main() {
         print!(" {name}={:.0}", min_median(list).1);
     }
     println!(" hello_octets={}", bench.hello.len());
+    assert_eq!(bench.spliced, rounds as usize * BURST, "each connection is spliced");
+    (bench.spliced, bench.flooded) = (0, true);
+    let flooded = rounds.min(500);
+    for n in 0..flooded {
+        bench.round(rounds + n);
+    }
+    let share = bench.spliced as f64 / f64::from(flooded) / BURST as f64;
+    let rate = (FLOOD * STEPS.len()) as f64 / ROUND.as_micros() as f64;
+    println!(
+        "RESULT hello flooded connections={} syns_per_second={rate:.2}e6 came_about={share:.4} goal={GOAL_FLOODED} {}",
+        flooded as usize * BURST,
+        met(share > GOAL_FLOODED)
+    );
     println!("RESULT hello windows kept={} thrown={} {}", quiet.kept, quiet.thrown, measured_on());
 }

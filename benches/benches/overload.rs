@@ -6,13 +6,15 @@
 //! than a tenth of its rate. What refusals themselves cost is printed as well: the share of the worker that
 //! they take when every second burst is one.
 //!
-//! And what a scan of a tenant's network costs: see `scan`.
+//! And what a scan of a tenant's network costs, and a flood of SYNs to the splicer: see `scan` and `flood`.
 //!
 //! Environment: `BENCH_FLOWS` (default 100000), `CAUSEWAY_COMMIT`.
 
 #![forbid(unsafe_code)]
 
+mod flood;
 mod scan;
+mod spliced;
 
 use causeway_benches::clocks::{Tsc, met, min_median};
 use causeway_benches::stage::{Direction, Flow, Frames, Gateway, Size, Stage};
@@ -147,5 +149,6 @@ fn main() {
         for full in [Full::Table, Full::Pool] {
             measure(&tsc, full, flows, if test { 3 } else { 151 });
         }
+        flood::measure(&tsc, flows, if test { 3 } else { 151 });
     }
 }

@@ -18,7 +18,7 @@ mod cookie;
 mod handover;
 mod opening;
 mod relay;
-mod sending;
+pub(crate) mod sending;
 mod side;
 mod switch;
 
@@ -342,10 +342,10 @@ impl Peek {
 
     /// Lets both stacks send.
     fn flush<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, slot: u32) {
-        let (now, millis) = (ctx.now, clock(ctx.now));
+        let now = ctx.now;
         let Some(c) = at_mut(&mut self.slots, slot) else { return };
-        let client = c.pair.remote4;
-        c.client.flush(&mut self.stack4, None, millis.wrapping_add(c.clock_offset), now, |packet| {
+        let (client, clock) = (c.pair.remote4, c.clock(now));
+        c.client.flush(&mut self.stack4, None, clock, now, |packet| {
             send4(ctx, client, packet);
         });
         if let Some(server) = &mut c.server {

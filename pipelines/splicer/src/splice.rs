@@ -27,6 +27,7 @@ use causeway_core::icmp_error::{Error4, Error6, IcmpErrors, Unreachable4, Unreac
 use causeway_core::{BURST, Counter, Ctx, DropReason, Egress, Frame, FrameSource, IfId, Packet, Verdict};
 use causeway_flowtable::prefetch::prefetch_read;
 use causeway_flowtable::{Ctl, Guard, InsideKey, Lookup, OWN_ADDRESS, OutsideKey, Session, Spliced, Tick};
+use causeway_tcp::Head;
 use causeway_wire::l4::tcp;
 use causeway_wire::{checksum, ipv6};
 pub use rewrite::Side;
@@ -206,6 +207,8 @@ enum Stop {
     Drop(DropReason),
     /// It is dropped and its sender told.
     Tell(DropReason, Tell),
+    /// It is dropped, and the client asked whether the connection is really over (RFC 5961 4.2).
+    Challenge(Head),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -527,15 +530,23 @@ impl Splice {
             let isn = (line.isn.load(Ordering::Relaxed) >> 32) as u32;
             let over = matches!(state, State::BothFin | State::Reset);
             if over && side == Side::Client && p.flags & tcp::ACK == 0 && p.seq != isn {
+                if state == State::Reset && !state::is_confirmed(session.ctl().flags()) {
+                    return Err(Stop::Challenge(challenge(line)));
+                }
                 guard.end(session, &mut Expiry::reused(&self.config, ctx.counters));
                 return Err(Stop::Slow);
             }
             // RFC 5961 4: else the other end answers it, and the one who has forgotten the connection resets it.
             return Ok(event);
         }
+        if event == Event::Rst && side == Side::Client && p.seq == challenge(line).ack {
+            return Ok(Event::Confirmed);
+        }
         let seen = seq_end(line, side).load(Ordering::Relaxed);
         if plausible(p.seq, seen) {
-            return Ok(event);
+            // Nobody but a server sends from its address; as a client, anybody may.
+            let surely = event == Event::Rst && side == Side::Server;
+            return Ok(if surely { Event::Confirmed } else { event });
         }
         if event == Event::Rst {
             ctx.counters.add(Counter::SpliceResetsDoubted, 1);
@@ -566,6 +577,10 @@ impl Splice {
             }
             Stop::Drop(reason) => (reason, None),
             Stop::Tell(reason, tell) => (reason, Some(tell)),
+            Stop::Challenge(head) => {
+                crate::peek::sending::answer_client(ctx, packet, head);
+                (DropReason::SpliceChallenged, None)
+            }
         };
         *verdict = Verdict::Drop(reason);
         let Some(tell) = tell else { return };
@@ -585,6 +600,18 @@ impl Splice {
             self.errors.send6(ctx, packet, error);
         }
     }
+}
+
+/// The segment that a client is asked with whether it has really forgotten a connection that was reset: whoever has,
+/// resets it with the number that this acknowledges (RFC 9293 3.10.7.3). Strangers cannot guess that number, which is
+/// made of both initial sequence numbers; the client that is still there takes the segment for a probe.
+fn challenge(line: &Spliced) -> Head {
+    let isn = line.isn.load(Ordering::Relaxed);
+    #[expect(clippy::cast_possible_truncation, reason = "the low half, and the high half")]
+    let ack = (isn as u32) ^ ((isn >> 32) as u32).rotate_left(16);
+    let end = line.server_seq_end.load(Ordering::Relaxed);
+    let seq = end.wrapping_add(line.server_seq_delta.load(Ordering::Relaxed));
+    Head { seq, ack, flags: tcp::ACK, window: 0 }
 }
 
 /// The MTU of an interface.

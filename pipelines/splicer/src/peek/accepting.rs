@@ -160,14 +160,15 @@ impl Peek {
         let options = segment.options();
         client.timestamps = agreed.timestamps;
         if agreed.timestamps {
-            let Some((value, _)) = options.timestamps else {
+            let Some((value, echo)) = options.timestamps else {
                 self.keep(client.sockets);
                 return Ok(Verdict::Drop(DropReason::SpliceOldTimestamp));
             };
             client.ts_recent = value;
+            // Of the SYN-ACK.
+            client.ts_value = echo;
         }
-        let clock_offset = self.cookies.clock_offset(pair);
-        client.ts_value = clock(ctx.now).wrapping_add(clock_offset);
+        let clock = (client.ts_value, ctx.now);
         client.give(&mut self.stack4, head, None, segment.payload(), ctx.now);
         if client.is_opening() {
             self.keep(client.sockets);
@@ -190,7 +191,7 @@ impl Peek {
             client,
             server: None,
             sniffer: Sniffer::new(listener.tls, listener.http, &self.config.limits),
-            clock_offset,
+            clock,
             told: self.told(ctx),
             hello: self.buffer(),
             to_server: Queue { octets: self.buffer(), at: 0 },
@@ -293,7 +294,7 @@ impl Peek {
                 Verdict::Consume
             }
             Judged::Challenge | Judged::Old => {
-                let clock = clock(ctx.now).wrapping_add(c.clock_offset);
+                let clock = c.clock(ctx.now);
                 if let Some(packet) = c.client.challenge(clock, ctx.now) {
                     send4(ctx, c.pair.remote4, &packet);
                 }

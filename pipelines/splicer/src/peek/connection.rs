@@ -5,6 +5,7 @@ use super::side::{self, Side};
 use crate::hello::Sniffer;
 use crate::site::{Order, Target};
 use causeway_core::{Duration, Instant};
+use causeway_tcp::segment;
 
 /// Octets of a server that are kept until the splice, at most: what it was told as its window, and a segment.
 pub(super) const HELD: usize = 16 * 1024;
@@ -92,8 +93,8 @@ pub(super) struct Connection {
     pub(super) client: Side,
     pub(super) server: Option<Side>,
     pub(super) sniffer: Sniffer,
-    /// Added to the clock for timestamps towards the client.
-    pub(super) clock_offset: u32,
+    /// Where the timestamps that the client sees stand, and since when: see [`Connection::clock`].
+    pub(super) clock: (u32, Instant),
     /// What the client was told as the largest segment.
     pub(super) told: u16,
     /// What the client has sent until its site was known.
@@ -128,6 +129,20 @@ impl Connection {
             + self.to_client.octets.capacity()
             + self.held.capacity();
         all.max(RESERVED)
+    }
+
+    /// The timestamp of a segment to the client (RFC 7323 3.2). It stands still until there is a server, and goes by
+    /// the server's from then on: whatever the client echoes later is then an echo of something that the server has
+    /// said. Where the connection stays terminated, it goes by ours.
+    pub(super) fn clock(&self, now: Instant) -> u32 {
+        let (base, since) = self.clock;
+        let gone = match (&self.phase, &self.server) {
+            (Phase::Relay(_), _) => super::clock(now).wrapping_sub(super::clock(since)),
+            (_, Some(Side { ts_recent, ts_first: Some(first), .. })) => ts_recent.wrapping_sub(*first),
+            _ => 0,
+        };
+        let value = base.wrapping_add(gone);
+        if segment::before(value, self.client.ts_value) { self.client.ts_value } else { value }
     }
 
     /// True if nothing is left that would have to be sent by us again: see [`Phase::Handover`].

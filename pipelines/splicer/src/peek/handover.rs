@@ -4,7 +4,7 @@
 use super::connection::{HELD, Phase};
 use super::sending::{answer_in_place, send4, send6};
 use super::side::{self, Judged};
-use super::{Nobody, Peek, Seen, Then, Trigger, at_mut, clock, key_of, pair_of_session, switch};
+use super::{Nobody, Peek, Seen, Then, Trigger, at_mut, key_of, pair_of_session, switch};
 use crate::splice;
 use crate::state::State;
 use causeway_core::{Class, Counter, Ctx, DropReason, FrameSource, Packet, Verdict};
@@ -176,6 +176,8 @@ impl Peek {
         server.acked = head.seq.wrapping_add(1);
         server.timestamps = c.agreed.timestamps && options.timestamps.is_some();
         server.ts_recent = options.timestamps.map_or(0, |(value, _)| value);
+        server.ts_first = server.timestamps.then_some(server.ts_recent);
+        c.clock = (c.client.ts_value, now);
         if let (Some(theirs), Some(ours)) = (options.window_scale, c.agreed.scale) {
             (server.scale_in, server.scale_out) = (theirs, ours);
         }
@@ -227,8 +229,8 @@ impl Peek {
         self.flush(ctx, slot);
         let Some(c) = at_mut(&mut self.slots, slot) else { return Then::Gone };
         let session = guard.lookup(&key_of(c.pair)).hit();
-        let clock = clock(ctx.now).wrapping_add(c.clock_offset);
-        let done = session.is_some_and(|session| switch::engage(c, &session, clock, Tick::at(ctx.now)));
+        let clock = c.clock(ctx.now);
+        let done = session.is_some_and(|session| switch::engage(c, &session, Tick::at(ctx.now)));
         if !done {
             self.end(ctx, guard, slot, true, true);
             return Then::Gone;

@@ -58,6 +58,18 @@ pub(super) fn answer_in_place<S: FrameSource>(
     Verdict::Forward { egress }
 }
 
+/// Sends a segment of these numbers, without data or options, to the client whose packet this is.
+pub(crate) fn answer_client<F: Frame, S: FrameSource<Frame = F>>(
+    ctx: &mut Ctx<'_, S>,
+    packet: &Packet<F>,
+    head: Head,
+) {
+    let Ok(segment) = causeway_tcp::segment::parse(packet.bytes(), packet.meta.ingress) else { return };
+    let mut octets = Vec::new();
+    side::emit(&mut octets, &segment.ends, head, &Options::default(), &[], low16(head.seq));
+    send(ctx, segment.ends.remote.ip(), &octets);
+}
+
 fn way<S: FrameSource>(ctx: &Ctx<'_, S>, to: IpAddr) -> Option<Egress> {
     match to {
         IpAddr::V4(a) => ctx.routes.lookup4(a),

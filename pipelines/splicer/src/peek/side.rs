@@ -84,9 +84,10 @@ pub(super) struct Side {
     /// Scale of the windows that come, and of those that go.
     pub(super) scale_in: u8,
     pub(super) scale_out: u8,
-    /// What the other end wants in every segment, and its latest timestamp.
+    /// What the other end wants in every segment, and its latest timestamp; the first one, if it is a server.
     pub(super) timestamps: bool,
     pub(super) ts_recent: u32,
+    pub(super) ts_first: Option<u32>,
     /// Our timestamp of the last segment.
     pub(super) ts_value: u32,
     /// The wire's view of us: what follows the last that was sent, what was acknowledged, and the window in octets.
@@ -117,6 +118,7 @@ impl Side {
             scale_out: 0,
             timestamps: false,
             ts_recent: 0,
+            ts_first: None,
             ts_value: 0,
             sent_end: 0,
             acked: 0,

@@ -13,9 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Octets of data in a segment of what was held: with headers and timestamps below the smallest MTU of IPv6.
 const DATA: usize = 1200;
 
-/// Tells the line, and lets every worker rewrite. False if the session has ended. `clock` is what a segment to the client
-/// would have as timestamp.
-pub(super) fn engage(c: &Connection, session: &Session<'_>, clock: u32, tick: Tick) -> bool {
+/// Tells the line, and lets every worker rewrite. False if the session has ended.
+pub(super) fn engage(c: &Connection, session: &Session<'_>, tick: Tick) -> bool {
     let Some(server) = &c.server else { return false };
     let (Some(client_isn), Some(server_isn)) = (c.client.theirs, server.theirs) else { return false };
     let held = u32::try_from(c.held.len()).unwrap_or(0) + u32::from(c.held_fin);
@@ -31,7 +30,7 @@ pub(super) fn engage(c: &Connection, session: &Session<'_>, clock: u32, tick: Ti
         // The server was given the client's own.
         client_ts_delta: 0,
         // RFC 7323 5.3: the clock that the client sees goes on, not back.
-        server_ts_delta: if c.agreed.timestamps { clock.wrapping_sub(server.ts_recent) } else { 0 },
+        server_ts_delta: server.ts_first.map_or(0, |first| c.clock.0.wrapping_sub(first)),
         client_sack: c.agreed.sack,
         server_sack: c.agreed.sack && c.server_sack,
         scales: if c.agreed.scale.is_some() {

@@ -18,6 +18,8 @@ pub enum Event {
     Syn,
     /// Its sender resets the connection.
     Rst,
+    /// Its sender does, and surely so: it is the server, or a client that answers a challenge (RFC 5961 4.2).
+    Confirmed,
     /// Its sender closes its half.
     Fin(Side),
     /// Anything else.
@@ -46,6 +48,13 @@ impl Event {
 const CLIENT_FIN: u8 = 1;
 /// The same of the server.
 const SERVER_FIN: u8 = 2;
+/// An end has surely reset the connection.
+const CONFIRMED: u8 = 4;
+
+/// True if one of the ends has reset the connection, and no stranger.
+pub(crate) const fn is_confirmed(flags: u8) -> bool {
+    flags & CONFIRMED != 0
+}
 
 /// State and flags after an event, and whether the time of silence begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +97,18 @@ impl State {
         let kept = Step { state: self, flags, renew: false };
         match (self, event) {
             (Self::Peek, _) | (_, Event::Syn) | (Self::Reset, Event::Rst) => kept,
+            (_, Event::Confirmed) => Step { state: Self::Reset, flags: flags | CONFIRMED, renew: true },
             (_, Event::Rst) => Step { state: Self::Reset, flags, renew: true },
             (_, Event::Fin(side)) => {
-                let flags = flags | if matches!(side, Side::Client) { CLIENT_FIN } else { SERVER_FIN };
+                let fin = if matches!(side, Side::Client) { CLIENT_FIN } else { SERVER_FIN };
+                let flags = (flags & !CONFIRMED) | fin;
                 Step { state: state_of(flags), flags, renew: true }
             }
             // RFC 7857 2.2: it was reset for one of them only, or by a stranger.
-            (_, Event::Other) => Step { state: state_of(flags), flags, renew: true },
+            (_, Event::Other) => {
+                let flags = flags & !CONFIRMED;
+                Step { state: state_of(flags), flags, renew: true }
+            }
         }
     }
 

@@ -422,6 +422,38 @@ fn rfc9293_3_6_1_a_client_may_open_its_next_connection_when_this_one_is_over() {
 }
 
 #[test]
+fn rfc5961_4_2_a_syn_behind_a_reset_of_anybody_ends_nothing_until_the_client_confirms_it() {
+    let syn = from_client(&seg(CLIENT_PORT, 443).seq(9_000).syn());
+    let challenged = |w: &mut World| {
+        let (verdict, _) = w.burst(Side::Client, std::slice::from_ref(&syn)).remove(0);
+        assert_eq!((verdict, w.slow.len()), (Verdict::Drop(DropReason::SpliceChallenged), 0));
+        assert_eq!(w.state(), Some(State::Reset));
+        let sent = w.rig.sent();
+        assert_eq!(sent.len(), 1);
+        let octets = &sent[0].octets;
+        let tcp = &octets[20..];
+        assert_eq!((tcp[13], &octets[16..20], octets.len()), (tcp::ACK, &syn[12..16], 40));
+        u32::from_be_bytes(tcp[8..12].try_into().unwrap())
+    };
+    // Whoever is still there goes on.
+    let mut w = World::spliced(&constants());
+    w.passes(Side::Client, from_client(&client(1_001).rst()));
+    let number = challenged(&mut w);
+    w.passes(Side::Client, from_client(&client(1_001)));
+    assert_eq!(w.state(), Some(State::Open));
+    // Whoever is not, says so with the number that it was asked with.
+    w.passes(Side::Client, from_client(&client(1_001).rst()));
+    assert_eq!(challenged(&mut w), number);
+    w.passes(Side::Client, from_client(&client(number.wrapping_add(1)).rst()));
+    challenged(&mut w);
+    w.passes(Side::Client, from_client(&client(number).rst()));
+    let got = w.burst(Side::Client, std::slice::from_ref(&syn));
+    assert_eq!((got, &w.slow[..]), (vec![(Verdict::Held, syn.clone())], &[0][..]));
+    assert_eq!(w.state(), None);
+    assert_eq!(w.rig.counters.get(Counter::SpliceEndedReused), 1);
+}
+
+#[test]
 fn a_reload_ends_connections_whose_addresses_are_gone_and_no_others() {
     let mut w = World::spliced(&constants());
     let next = Config { generation: 1, ..config() };

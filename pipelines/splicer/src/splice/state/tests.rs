@@ -3,20 +3,26 @@ use proptest::prelude::*;
 
 const STATES: [State; 6] =
     [State::Peek, State::Open, State::ClientFin, State::ServerFin, State::BothFin, State::Reset];
-const EVENTS: [Event; 5] =
-    [Event::Syn, Event::Rst, Event::Fin(Side::Client), Event::Fin(Side::Server), Event::Other];
+const EVENTS: [Event; 6] = [
+    Event::Syn,
+    Event::Rst,
+    Event::Fin(Side::Client),
+    Event::Fin(Side::Server),
+    Event::Other,
+    Event::Confirmed,
+];
 
 #[test]
 fn every_state_and_event() {
     use State::{BothFin, ClientFin, Open, Peek, Reset, ServerFin};
-    // By event: SYN, RST, the client's FIN, the server's FIN, anything else.
+    // By event: SYN, RST, the client's FIN, the server's FIN, anything else, a confirmed reset.
     let table = [
-        (Peek, [Peek, Peek, Peek, Peek, Peek]),
-        (Open, [Open, Reset, ClientFin, ServerFin, Open]),
-        (ClientFin, [ClientFin, Reset, ClientFin, BothFin, ClientFin]),
-        (ServerFin, [ServerFin, Reset, BothFin, ServerFin, ServerFin]),
-        (BothFin, [BothFin, Reset, BothFin, BothFin, BothFin]),
-        (Reset, [Reset, Reset, ClientFin, ServerFin, Open]),
+        (Peek, [Peek, Peek, Peek, Peek, Peek, Peek]),
+        (Open, [Open, Reset, ClientFin, ServerFin, Open, Reset]),
+        (ClientFin, [ClientFin, Reset, ClientFin, BothFin, ClientFin, Reset]),
+        (ServerFin, [ServerFin, Reset, BothFin, ServerFin, ServerFin, Reset]),
+        (BothFin, [BothFin, Reset, BothFin, BothFin, BothFin, Reset]),
+        (Reset, [Reset, Reset, ClientFin, ServerFin, Open, Reset]),
     ];
     for ((state, wants), (at, known)) in table.into_iter().zip(STATES.into_iter().enumerate()) {
         assert_eq!((state, State::from_u8(at as u8)), (known, known));
@@ -48,6 +54,8 @@ proptest! {
         for event in events.into_iter().map(|n| EVENTS[n]) {
             let step = state.on(flags, event);
             (state, flags) = (step.state, step.flags);
+            // The only reset that is believed for good is the client's own, until something else comes.
+            prop_assert_eq!(is_confirmed(flags) && event != Event::Syn && event != Event::Rst, event == Event::Confirmed);
             client |= event == Event::Fin(Side::Client);
             server |= event == Event::Fin(Side::Server);
             prop_assert!(state != State::Peek);
