@@ -241,6 +241,8 @@ pub struct Splice {
     /// Identification of the next IPv4 packet that may be fragmented.
     id: u16,
     scratch: icmp::Scratch,
+    /// Packets of the last burst that have no session, by their bits.
+    missed: u64,
 }
 
 const NO_OUTSIDE: OutsideKey = OutsideKey { out4: 0, remote4: 0, out_port: 0, remote_port: 0, protocol: 0 };
@@ -252,7 +254,7 @@ impl Splice {
     /// of IPv4 packets begin, best another one for each worker.
     #[must_use]
     pub const fn new(config: Arc<Config>, errors: IcmpErrors, id: u16) -> Self {
-        Self { config, errors, id, scratch: [0; icmp::SCRATCH] }
+        Self { config, errors, id, scratch: [0; icmp::SCRATCH], missed: 0 }
     }
 
     /// Goes on by another plan: a [`Config::successor`] of the one before.
@@ -297,6 +299,12 @@ impl Splice {
         let mut found = [Lookup::Miss; BURST];
         guard.lookup_outside(&keys[..fast.len()], &mut found);
         self.burst(ctx, guard, Side::Client, (&segments, &found, &fast), packets, verdicts, slow);
+    }
+
+    /// True if packet `at` of the last burst had no session at all.
+    #[must_use]
+    pub const fn has_missed(&self, at: u8) -> bool {
+        self.missed >> at & 1 != 0
     }
 
     /// Rewrites segments from servers, as [`Splice::clients`] does.
@@ -352,6 +360,7 @@ impl Splice {
         verdicts: &mut [Verdict],
         slow: &mut ArrayVec<u8, BURST>,
     ) {
+        self.missed = 0;
         for line in found.iter().filter_map(|f| f.hit()).filter_map(|s| s.spliced()) {
             prefetch_read(line);
         }
@@ -362,7 +371,11 @@ impl Splice {
             let (Some(packet), Some(verdict)) = (packets.get_mut(i), verdicts.get_mut(i)) else { continue };
             let result = match found {
                 Lookup::Hit(s) => self.one(ctx, guard, side, s, packet, p, tick),
-                Lookup::Miss | Lookup::Building => Err(Stop::Slow),
+                Lookup::Building => Err(Stop::Slow),
+                Lookup::Miss => {
+                    self.missed |= 1 << at;
+                    Err(Stop::Slow)
+                }
             };
             match result {
                 Ok(egress) => {

@@ -93,9 +93,11 @@ impl Stage {
     ) {
         let mut slow = ArrayVec::new();
         self.splice.clients(ctx, guard, packets, verdicts, &mut slow);
-        for at in slow.into_iter().map(usize::from) {
+        for at in slow {
+            let new = self.splice.has_missed(at);
+            let at = usize::from(at);
             let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
-            *verdict = self.client(ctx, guard, packet);
+            *verdict = self.client(ctx, guard, packet, new);
         }
     }
 
@@ -130,6 +132,7 @@ impl Stage {
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
         packet: &mut Packet<S::Frame>,
+        new: bool,
     ) -> Verdict {
         match packet.meta.protocol {
             PROTO_ICMP if !packet.meta.fragment => match self.splice.error4(ctx, guard, packet) {
@@ -138,7 +141,7 @@ impl Stage {
                 Whose::Peek(..) => Verdict::Drop(DropReason::SplicePeekIcmp),
                 Whose::Nobodys => Verdict::Again(Class::Nat64Out),
             },
-            PROTO_TCP if !packet.meta.fragment => self.peek.client(ctx, guard, packet),
+            PROTO_TCP if !packet.meta.fragment => self.peek.client(ctx, guard, packet, new),
             // A port map's, or nobody's: NAT64 has the static mappings, and says what is wrong.
             _ => Verdict::Again(Class::Nat64Out),
         }

@@ -9,7 +9,8 @@ use causeway_wire::{be16, be32, checksum, put16, put32};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Hop limit of what is sent.
-const HOP_LIMIT: u8 = 64;
+/// Of packets of our own (RFC 1122 3.2.1.7).
+pub const HOP_LIMIT: u8 = 64;
 /// Octets of the option that tells the largest segment (RFC 9293 3.7.1).
 const MSS_OPTION: usize = 4;
 

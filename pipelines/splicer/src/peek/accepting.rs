@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Phase, Queue, RESERVED};
 use super::cookie::{Agreed, Pair};
-use super::sending::{answer_in_place, send4};
+use super::sending::{answer_syn, send4};
 use super::side::{self, Judged, Side, Sockets};
 use super::{BUCKETS, HEADERS6, MTU_EVERY, Nobody, Peek, Seen, at_mut, clock, key_of, pair_of};
 use crate::config::Listener;
@@ -19,14 +19,15 @@ use std::sync::Arc;
 
 impl Peek {
     /// Handles a TCP segment from IPv4 that no spliced connection takes. What the packet is answered with may be in its
-    /// own frame.
+    /// own frame. `new` says that there was no session for it just now: a SYN need not look again.
     pub fn client<S: FrameSource>(
         &mut self,
         ctx: &mut Ctx<'_, S>,
         guard: &Guard<'_>,
         packet: &mut Packet<S::Frame>,
+        new: bool,
     ) -> Verdict {
-        let (seen, result) = {
+        let (pair, seen, result) = {
             let segment = match segment::parse(packet.bytes(), packet.meta.ingress) {
                 Ok(segment) => segment,
                 Err(Bad::Malformed) => return Verdict::Drop(DropReason::SplicePeekBad),
@@ -35,7 +36,9 @@ impl Peek {
             };
             let Some(pair) = pair_of(&segment.ends) else { return Verdict::Drop(DropReason::SplicePeekBad) };
             let again = packet.meta.again;
-            match guard.lookup(&key_of(pair)) {
+            let syn = segment.head.has(SYN) && !segment.head.has(ACK);
+            let found = if new && syn { Lookup::Miss } else { guard.lookup(&key_of(pair)) };
+            match found {
                 Lookup::Building => return Verdict::Drop(DropReason::SpliceBusy),
                 Lookup::Hit(session) if session.kind() != Kind::Spliced => {
                     return Verdict::Again(Class::Nat64Out);
@@ -61,13 +64,13 @@ impl Peek {
                 }
                 Lookup::Miss => {}
             }
-            (Seen::of(&segment), self.stray(ctx, guard, pair, &segment))
+            (pair, Seen::of(&segment), self.stray(ctx, guard, pair, &segment))
         };
         match result {
             Ok(verdict) => verdict,
             Err(Stray::Cookie(head, options)) => {
                 ctx.counters.add(Counter::SpliceCookies, 1);
-                answer_in_place(ctx, packet, &seen, head, &options, &mut self.scratch)
+                answer_syn(ctx, packet, pair, head, &options)
             }
             Err(Stray::Reset(why)) => self.reset(ctx, &seen, why),
         }
@@ -82,10 +85,10 @@ impl Peek {
         segment: &Segment<'_>,
     ) -> Result<Verdict, Stray> {
         let head = segment.head;
-        let config = Arc::clone(&self.config);
-        let Some(listener) = config.listener(Ipv4Addr::from_bits(pair.out4), pair.out_port) else {
+        let (address, port) = (Ipv4Addr::from_bits(pair.out4), pair.out_port);
+        if self.config.listener(address, port).is_none() {
             return Ok(Verdict::Again(Class::Nat64Out));
-        };
+        }
         // RFC 9293 3.10.7.1: a reset is not answered.
         if head.has(RST) {
             return Ok(Verdict::Drop(DropReason::SpliceNoConnection));
@@ -100,7 +103,11 @@ impl Peek {
         if opens {
             return Err(self.cookie(ctx, pair, segment));
         }
-        self.accept(ctx, guard, pair, segment, listener)
+        let config = Arc::clone(&self.config);
+        match config.listener(address, port) {
+            Some(listener) => self.accept(ctx, guard, pair, segment, listener),
+            None => Ok(Verdict::Again(Class::Nat64Out)),
+        }
     }
 
     /// A SYN is answered with a cookie.
@@ -114,8 +121,8 @@ impl Peek {
             timestamps: config.timestamps && options.timestamps.is_some(),
         };
         let scale = agreed.scale.map(|_| config.window_scale.min(14));
-        let seq = self.cookies.make(pair, head.seq, agreed, ctx.now);
-        let clock = clock(ctx.now).wrapping_add(self.cookies.clock_offset(pair));
+        let (seq, offset) = self.cookies.make(pair, head.seq, agreed, ctx.now);
+        let clock = clock(ctx.now).wrapping_add(offset);
         let options = Options {
             mss: Some(self.told(ctx)),
             window_scale: scale,

@@ -78,6 +78,8 @@ impl Agreed {
 #[derive(Debug)]
 pub(super) struct Cookies {
     keys: (u64, u64),
+    /// For [`Cookies::check_bits`]: apart from the keys, since a client may find out about these by its own cookies.
+    mixes: (u64, u64),
     /// The client's number of SYNs that came lately, by their ends: a help for when the first segment behind one comes
     /// after the second. Later ones overwrite earlier ones.
     hints: Box<[Hint]>,
@@ -91,18 +93,21 @@ struct Hint {
 
 impl Cookies {
     pub(super) fn new(keys: (u64, u64)) -> Self {
-        Self { keys, hints: vec![Hint::default(); HINTS].into_boxed_slice() }
+        let mixes = (keyed_hash(keys, b"mix"), keyed_hash(keys, b"spread") | 1);
+        Self { keys, mixes, hints: vec![Hint::default(); HINTS].into_boxed_slice() }
     }
 
-    /// The number to answer a SYN with, whose own number is `client`.
-    pub(super) fn make(&mut self, pair: Pair, client: u32, agreed: Agreed, now: Instant) -> u32 {
+    /// The number to answer a SYN with, whose own number is `client`, and what is added to the clock for timestamps
+    /// towards this client, so that they tell nobody how long the gateway runs (RFC 7323 5.4).
+    pub(super) fn make(&mut self, pair: Pair, client: u32, agreed: Agreed, now: Instant) -> (u32, u32) {
         let base = self.base(pair);
         let (place, tag) = place(base);
         self.hints[place] = Hint { tag, client };
         let slot = now.as_secs() / SLOT_SECS;
         let bits = agreed.encode();
-        let low = self.check_bits(pair, slot, client, bits) << 9 | bits;
-        low32(base).wrapping_add(client).wrapping_add(low32(slot) << 24).wrapping_add(low)
+        let low = self.check_bits(base, slot, client, bits) << 9 | bits;
+        let cookie = low32(base).wrapping_add(client).wrapping_add(low32(slot) << 24).wrapping_add(low);
+        (cookie, low32(base.rotate_left(13)) ^ 0x5bd1_e995)
     }
 
     /// What a segment with sequence number `seq` opens that acknowledges `cookie`: the client's initial number, and what
@@ -122,29 +127,22 @@ impl Cookies {
                     return None;
                 }
                 let bits = rest & 0x1ff;
-                let good = self.check_bits(pair, slot, client, bits) == (rest >> 9) & CHECK;
+                let good = self.check_bits(base, slot, client, bits) == (rest >> 9) & CHECK;
                 good.then(|| (client, Agreed::decode(bits)))
             })
         })
-    }
-
-    /// What is added to the clock for timestamps towards this client, so that they tell nobody how long the gateway runs
-    /// (RFC 7323 5.4).
-    pub(super) fn clock_offset(&self, pair: Pair) -> u32 {
-        low32(self.base(pair).rotate_left(13)) ^ 0x5bd1_e995
     }
 
     fn base(&self, pair: Pair) -> u64 {
         keyed_hash(self.keys, &pair.octets())
     }
 
-    fn check_bits(&self, pair: Pair, slot: u64, client: u32, bits: u32) -> u32 {
-        let mut octets = [0u8; 28];
-        octets[..12].copy_from_slice(&pair.octets());
-        octets[12..20].copy_from_slice(&slot.to_be_bytes());
-        octets[20..24].copy_from_slice(&client.to_be_bytes());
-        octets[24..].copy_from_slice(&bits.to_be_bytes());
-        low32(keyed_hash((self.keys.1, self.keys.0), &octets)) & CHECK
+    /// Nobody but the client has ever seen anything that `base` went into, so that what is multiplied by it is as good as
+    /// hashed once more; the second round spreads the low bits upwards.
+    fn check_bits(&self, base: u64, slot: u64, client: u32, bits: u32) -> u32 {
+        let said = u64::from(client) << 32 ^ slot << 9 ^ u64::from(bits);
+        let once = (said ^ self.mixes.0).wrapping_mul(base | 1).wrapping_add(base.rotate_left(32));
+        low32((once ^ once >> 32).wrapping_mul(self.mixes.1) >> 49) & CHECK
     }
 }
 
@@ -178,7 +176,7 @@ mod tests {
         ) {
             let mut cookies = Cookies::new((1, 2));
             let now = Instant::from_micros(at);
-            let cookie = cookies.make(PAIR, client, agreed, now);
+            let (cookie, _) = cookies.make(PAIR, client, agreed, now);
             let later = now + Duration::from_secs(age);
             let first = client.wrapping_add(1);
             prop_assert_eq!(cookies.check(PAIR, first, cookie, later), Some((client, agreed)));
@@ -207,7 +205,7 @@ mod tests {
     fn another_key_or_pair_makes_other_numbers() {
         let agreed = Agreed { mss: 1460, scale: Some(7), sack: true, timestamps: true };
         let mut a = Cookies::new((1, 2));
-        let cookie = a.make(PAIR, 7, agreed, Instant::ZERO);
+        let (cookie, _) = a.make(PAIR, 7, agreed, Instant::ZERO);
         assert_eq!(Cookies::new((1, 3)).check(PAIR, 8, cookie, Instant::ZERO), None);
         assert_eq!(a.check(Pair { remote4: 1, ..PAIR }, 8, cookie, Instant::ZERO), None);
     }

@@ -1,13 +1,14 @@
 //! Packets of our own.
 
+use super::cookie::Pair;
 use super::side::{self, Side};
 use super::{Peek, Seen, low16};
 use causeway_core::{Counter, Ctx, DropReason, Egress, Frame, FrameSource, Packet, Verdict};
 use causeway_tcp::Head;
 use causeway_tcp::options::Options;
-use causeway_wire::ethernet;
 use causeway_wire::l4::PROTO_TCP;
-use causeway_wire::l4::tcp::{ACK, RST};
+use causeway_wire::l4::tcp::{self, ACK, RST};
+use causeway_wire::{checksum, ethernet, ipv4, l4, put16, put32};
 use std::net::{IpAddr, Ipv4Addr};
 
 impl Peek {
@@ -54,6 +55,55 @@ pub(super) fn answer_in_place<S: FrameSource>(
         packet.frame.truncate(octets.len());
     }
     packet.bytes_mut().copy_from_slice(octets);
+    packet.meta.hop_done = true;
+    Verdict::Forward { egress }
+}
+
+/// Writes a SYN-ACK over the SYN of a client: what [`answer_in_place`] does, for what strangers send by the million.
+pub(super) fn answer_syn<S: FrameSource>(
+    ctx: &Ctx<'_, S>,
+    packet: &mut Packet<S::Frame>,
+    pair: Pair,
+    head: Head,
+    options: &Options,
+) -> Verdict {
+    const MOST: usize = ipv4::HEADER + tcp::HEADER + 40;
+    let Some(egress) = ctx.routes.lookup4(Ipv4Addr::from_bits(pair.remote4)) else {
+        return Verdict::Drop(DropReason::NoRoute);
+    };
+    let header = tcp::HEADER + options.octets();
+    let octets = ipv4::HEADER + header;
+    let mut out = [0u8; MOST];
+    let (ip, t) = out.split_at_mut(ipv4::HEADER);
+    ip[0] = 0x45;
+    put16(ip, ipv4::TOTAL_LEN, low16(u32::try_from(octets).unwrap_or(0)));
+    put16(ip, ipv4::ID, low16(head.seq));
+    ip[ipv4::TTL] = causeway_tcp::segment::HOP_LIMIT;
+    ip[ipv4::PROTO] = PROTO_TCP;
+    put32(ip, ipv4::SRC, pair.out4);
+    put32(ip, ipv4::DST, pair.remote4);
+    let sum = checksum::checksum(ip);
+    put16(ip, ipv4::CHECKSUM, sum);
+    put16(t, l4::SRC_PORT, pair.out_port);
+    put16(t, l4::DST_PORT, pair.remote_port);
+    put32(t, tcp::SEQ, head.seq);
+    put32(t, tcp::ACK_NO, head.ack);
+    t[tcp::DATA_OFFSET] = u8::try_from((header / 4) << 4).unwrap_or(0x50);
+    t[tcp::FLAGS] = head.flags;
+    put16(t, tcp::WINDOW, head.window);
+    options.emit(&mut t[tcp::HEADER..header]);
+    let length = low16(u32::try_from(header).unwrap_or(0));
+    let (from, to) = (Ipv4Addr::from_bits(pair.out4), Ipv4Addr::from_bits(pair.remote4));
+    let pseudo = checksum::pseudo4(from, to, PROTO_TCP, length);
+    let sum = !checksum::fold(checksum::sum(&t[..header], pseudo));
+    put16(t, tcp::CHECKSUM, sum);
+    let have = packet.frame.octets();
+    if have > octets {
+        packet.frame.truncate(octets);
+    } else if have < octets && packet.frame.push_back(octets - have).is_err() {
+        return Verdict::Drop(DropReason::NoHeadroom);
+    }
+    packet.bytes_mut().copy_from_slice(&out[..octets]);
     packet.meta.hop_done = true;
     Verdict::Forward { egress }
 }
