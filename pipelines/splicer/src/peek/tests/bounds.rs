@@ -249,7 +249,7 @@ fn rfc9293_3_10_7_4_a_fin_behind_octets_that_do_not_fit_is_not_taken() {
         raw.seq = raw.seq.wrapping_add(octets);
     }
     w.run(Duration::from_millis(100), |_| false);
-    let acks = w.sent.iter().filter(|p| p[0] >> 4 == 4).map(|p| {
+    let mut acks = w.sent.iter().filter(|p| p[0] >> 4 == 4).map(|p| {
         let s = segment::parse(p, causeway_core::IfId(1)).unwrap();
         (s.head.ack, s.head.window)
     });
