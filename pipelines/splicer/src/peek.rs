@@ -292,7 +292,9 @@ impl Peek {
             return Ok(Verdict::Drop(DropReason::SpliceNoConnection));
         }
         if self.stopping {
-            return Err(Stray::Reset(DropReason::SpliceStopping));
+            // A SYN comes again, and finds whoever is there then; anything else is of a connection that is over.
+            let stopping = DropReason::SpliceStopping;
+            return if head.has(SYN) { Ok(Verdict::Drop(stopping)) } else { Err(Stray::Reset(stopping)) };
         }
         let opens = head.has(SYN) && !head.has(ACK);
         if !head.has(SYN | ACK) || (head.has(SYN) && !opens) {
@@ -743,6 +745,16 @@ impl Peek {
         self.count == 0
     }
 
+    /// Another gateway has the addresses now: connections that are not spliced are forgotten without a word.
+    pub fn leave(&mut self, guard: &Guard<'_>) {
+        for slot in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            let Some(c) = at_mut(&mut self.slots, slot) else { continue };
+            let pair = c.pair;
+            self.end_session(guard, pair, slot);
+            self.remove(slot);
+        }
+    }
+
     /// Reads, routes, copies and sends what can be, and notes when to look again.
     fn look_after<S: FrameSource>(
         &mut self,
@@ -1004,6 +1016,7 @@ impl Peek {
             self.end(ctx, guard, slot, true, true);
             return Then::Gone;
         }
+        ctx.counters.add(Counter::SpliceEngaged, 1);
         let client = c.pair.remote4;
         switch::release(c, clock, trigger == Some(Trigger::Segment), |packet| send4(ctx, client, packet));
         self.remove(slot);
@@ -1030,13 +1043,18 @@ impl Peek {
             let head = if server.is_opening() { Head { ack: 0, flags: RST, ..head } } else { head };
             send_reset(server, head, |packet| send6(ctx, server.ends.remote.ip(), packet));
         }
-        if let Lookup::Hit(session) = guard.lookup(&key_of(c.pair))
+        let pair = c.pair;
+        self.end_session(guard, pair, slot);
+        self.remove(slot);
+    }
+
+    fn end_session(&self, guard: &Guard<'_>, pair: Pair, slot: u32) {
+        if let Lookup::Hit(session) = guard.lookup(&key_of(pair))
             && session.owner() == self.worker
             && session.aux() == slot
         {
             guard.end(&session, &mut Nobody);
         }
-        self.remove(slot);
     }
 
     fn is_of(&self, slot: u32, pair: Pair) -> bool {
@@ -1226,7 +1244,7 @@ fn failed(protocol: crate::hello::Protocol) -> Vec<u8> {
 
 /// The gateway's own address that a server is asked from: of those in use the one that has most in common with the
 /// server's (RFC 6724 5, rule 8).
-fn own_source(config: &Config, server: Ipv6Addr) -> Option<(u8, Ipv6Addr)> {
+pub(crate) fn own_source(config: &Config, server: Ipv6Addr) -> Option<(u8, Ipv6Addr)> {
     let all = config.sources.iter().enumerate().filter_map(|(n, s)| Some((u8::try_from(n).ok()?, (*s)?)));
     let best = all.max_by_key(|(_, s)| (s.to_bits() ^ server.to_bits()).leading_zeros())?;
     Some((OWN_ADDRESS.checked_add(best.0)?, best.1))
