@@ -5,9 +5,9 @@
 //! more than [`UNDER_WAY`] at once.
 
 use crate::config::Config;
+use crate::peek::opening::own_source;
 use crate::site::Server;
 use crate::site::health::{Action, CheckId, Checker, UNDER_WAY, tls};
-use crate::splice::number_of;
 use causeway_core::{Counter, Ctx, DropReason, Duration, Frame, FrameSource, Instant, Packet, Verdict};
 use causeway_flowtable::{
     Created, Ctl, Fate, Guard, InsideKey, Kind, Mapping, NewKey, NewSession, OWN_ADDRESS, Session, Sweeper,
@@ -90,12 +90,14 @@ impl Checks {
 
     /// What is due. Costs next to nothing while no check is.
     pub fn tick<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>, config: &Config) {
-        let (actions, mut changes) = self.checker.tick(ctx.now);
+        let (actions, changes) = self.checker.tick(ctx.now);
         for action in actions {
             match action {
                 Action::Connect { id, to, tls } => {
+                    // That we have no room for it says nothing of the server: else a flood that fills the flow
+                    // table would take all of them down.
                     if !self.open(ctx, guard, config, id, to, tls) {
-                        changes.extend(self.checker.result(id, false, ctx.now));
+                        self.checker.undecided(id, ctx.now);
                     }
                 }
                 Action::Abandon { id } => {
@@ -112,6 +114,16 @@ impl Checks {
             self.looked_after = ctx.now;
             for at in (0..self.visits.len()).rev() {
                 self.look_after(ctx, guard, at);
+            }
+        }
+    }
+
+    /// Gives up all that are under way, without a word, and takes nothing from it.
+    pub fn leave(&mut self, guard: &Guard<'_>) {
+        for visit in self.visits.drain(..) {
+            self.checker.undecided(visit.id, Instant::ZERO);
+            if let Some(session) = guard.lookup(&visit.key).hit() {
+                guard.end(&session, &mut Forget);
             }
         }
     }
@@ -179,13 +191,13 @@ impl Checks {
         if self.visits.len() >= UNDER_WAY {
             return None;
         }
-        let own = config.sources.iter().flatten().next()?;
-        let (prefix, dst4) = number_of(config, *own)?;
+        // From where its connections come.
+        let (prefix, own) = own_source(config, *to.ip())?;
         for _ in 0..PORT_TRIES {
             let port = self.random.random_range(PORTS);
             let key = InsideKey {
                 src6: to.ip().to_bits(),
-                dst4,
+                dst4: 0,
                 src_port: to.port(),
                 dst_port: port,
                 protocol: PROTO_TCP,
@@ -203,7 +215,7 @@ impl Checks {
                 aux: 0,
             };
             if let Ok(Created::Fresh(_)) = guard.create_single(&new) {
-                return Some((SocketAddr::new(IpAddr::V6(*own), port), key));
+                return Some((SocketAddr::new(IpAddr::V6(own), port), key));
             }
         }
         None
@@ -283,3 +295,6 @@ fn send<S: FrameSource>(ctx: &mut Ctx<'_, S>, to: std::net::Ipv6Addr, octets: &[
     (m.ethertype, m.protocol, m.l4) = (ethernet::ETHERTYPE_IPV6, PROTO_TCP, 40);
     ctx.send(packet, egress);
 }
+
+#[cfg(test)]
+mod tests;

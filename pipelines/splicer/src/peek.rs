@@ -16,7 +16,7 @@ mod accepting;
 mod connection;
 mod cookie;
 mod handover;
-mod opening;
+pub(crate) mod opening;
 mod relay;
 pub(crate) mod sending;
 mod side;
@@ -262,6 +262,16 @@ impl Peek {
         self.count == 0
     }
 
+    /// Another gateway has the addresses now: connections that are not spliced are forgotten without a word.
+    pub fn leave(&mut self, guard: &Guard<'_>) {
+        for slot in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            let Some(c) = at_mut(&mut self.slots, slot) else { continue };
+            let pair = c.pair;
+            self.end_session(guard, pair, slot);
+            self.remove(slot);
+        }
+    }
+
     /// Reads, routes, copies and sends what can be, and notes when to look again.
     fn look_after<S: FrameSource>(
         &mut self,
@@ -377,13 +387,18 @@ impl Peek {
             let head = if server.is_opening() { Head { ack: 0, flags: RST, ..head } } else { head };
             send_reset(server, head, |packet| send6(ctx, server.ends.remote.ip(), packet));
         }
-        if let Lookup::Hit(session) = guard.lookup(&key_of(c.pair))
+        let pair = c.pair;
+        self.end_session(guard, pair, slot);
+        self.remove(slot);
+    }
+
+    fn end_session(&self, guard: &Guard<'_>, pair: Pair, slot: u32) {
+        if let Lookup::Hit(session) = guard.lookup(&key_of(pair))
             && session.owner() == self.worker
             && session.aux() == slot
         {
             guard.end(&session, &mut Nobody);
         }
-        self.remove(slot);
     }
 
     fn is_of(&self, slot: u32, pair: Pair) -> bool {

@@ -71,10 +71,21 @@ impl Stage {
         self.config = config;
     }
 
-    /// The gateway stops, or another one takes over: connections that are terminated here are reset, a bounded number
-    /// in each call. True when none is left.
+    /// The gateway stops, and has its addresses still: connections that are terminated here cannot go on, and both
+    /// ends are told by a reset, a bounded number in each call. True when none is left. What is spliced is let be:
+    /// another gateway or the next start may go on with it, or not; then the ends' own segments find out.
     pub fn stop<S: FrameSource>(&mut self, ctx: &mut Ctx<'_, S>, guard: &Guard<'_>) -> bool {
         self.peek.stop(ctx, guard)
+    }
+
+    /// Another gateway has the addresses now: connections that are terminated here, and checks, end without a word.
+    /// What we said would come from addresses that are its, by a way that may lead past it; it resets what it does
+    /// not know as soon as one of the ends speaks.
+    pub fn leave(&mut self, guard: &Guard<'_>) {
+        self.peek.leave(guard);
+        if let Some(checks) = &mut self.checks {
+            checks.leave(guard);
+        }
     }
 
     /// Who judges sessions of the splicer now.
@@ -201,3 +212,6 @@ impl Stage {
 fn is_unreachable<F: Frame>(packet: &Packet<F>) -> bool {
     packet.bytes().get(usize::from(packet.meta.l4)) == Some(&causeway_wire::l4::icmp::V6_DST_UNREACHABLE)
 }
+
+#[cfg(test)]
+mod tests;

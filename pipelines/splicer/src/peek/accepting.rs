@@ -94,7 +94,9 @@ impl Peek {
             return Ok(Verdict::Drop(DropReason::SpliceNoConnection));
         }
         if self.stopping {
-            return Err(Stray::Reset(DropReason::SpliceStopping));
+            // A SYN comes again, and finds whoever is there then; anything else is of a connection that is over.
+            let stopping = DropReason::SpliceStopping;
+            return if head.has(SYN) { Ok(Verdict::Drop(stopping)) } else { Err(Stray::Reset(stopping)) };
         }
         let opens = head.has(SYN) && !head.has(ACK);
         if !head.has(SYN | ACK) || (head.has(SYN) && !opens) {

@@ -235,6 +235,7 @@ impl Peek {
             self.end(ctx, guard, slot, true, true);
             return Then::Gone;
         }
+        ctx.counters.add(Counter::SpliceEngaged, 1);
         let client = c.pair.remote4;
         switch::release(c, clock, trigger == Some(Trigger::Segment), |packet| send4(ctx, client, packet));
         self.remove(slot);

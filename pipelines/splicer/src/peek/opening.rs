@@ -224,7 +224,7 @@ fn failed(protocol: Protocol) -> Vec<u8> {
 
 /// The gateway's own address that a server is asked from: of those in use the one that has most in common with the
 /// server's (RFC 6724 5, rule 8).
-fn own_source(config: &Config, server: Ipv6Addr) -> Option<(u8, Ipv6Addr)> {
+pub(crate) fn own_source(config: &Config, server: Ipv6Addr) -> Option<(u8, Ipv6Addr)> {
     let all = config.sources.iter().enumerate().filter_map(|(n, s)| Some((u8::try_from(n).ok()?, (*s)?)));
     let best = all.max_by_key(|(_, s)| (s.to_bits() ^ server.to_bits()).leading_zeros())?;
     Some((OWN_ADDRESS.checked_add(best.0)?, best.1))

@@ -208,6 +208,21 @@ impl Checker {
         (up != before).then(|| target(&server).map(|(server, _)| Change { server, up })).flatten()
     }
 
+    /// Nothing came of a check, for a reason that is ours: it says nothing of the server, and there is another one an
+    /// interval later.
+    pub fn undecided(&mut self, id: CheckId, now: Instant) {
+        if !self.is_under_way(id) {
+            return;
+        }
+        let Some(checked) = self.slots.get_mut(id.slot as usize) else { return };
+        checked.began = None;
+        self.under_way -= 1;
+        match checked.server.upgrade() {
+            Some(server) => self.due.push(Reverse((now + server.health.interval, id.slot))),
+            None => self.forget(id.slot),
+        }
+    }
+
     fn is_under_way(&self, id: CheckId) -> bool {
         self.slots.get(id.slot as usize).is_some_and(|c| c.round == id.round && c.began.is_some())
     }
@@ -266,6 +281,17 @@ impl Checker {
         if let Some(checked) = self.slots.get_mut(slot as usize) {
             checked.server = Weak::new();
             self.free.push(slot);
+        }
+    }
+}
+
+impl Drop for Checker {
+    /// Whoever checks next finds all servers again: they appear only once by themselves.
+    fn drop(&mut self) {
+        for checked in self.slots.drain(..) {
+            if checked.server.strong_count() > 0 {
+                self.fresh.push(checked.server);
+            }
         }
     }
 }

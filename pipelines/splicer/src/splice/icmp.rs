@@ -12,7 +12,7 @@ use super::rewrite::{self, Shift, Side, head4};
 use super::{Splice, mtu_of, own_address, plausible, seq_end};
 use crate::State;
 use causeway_core::{Counter, Ctx, DropReason, Egress, Frame, FrameSource, IfId, Packet, Verdict};
-use causeway_flowtable::{Guard, InsideKey, Lookup, OutsideKey, Session};
+use causeway_flowtable::{Guard, InsideKey, Kind, OutsideKey, Session};
 use causeway_wire::ipv6::{self, Ipv6Repr};
 use causeway_wire::l4::{self, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, icmp, tcp};
 use causeway_wire::{be16, be32, checksum, ethernet, ipv4, put16, put32};
@@ -80,7 +80,10 @@ impl Splice {
             remote_port: about.dst_port,
             protocol: PROTO_TCP,
         };
-        let Lookup::Hit(session) = guard.lookup(&key) else { return Whose::Nobodys };
+        // A port map's is NAT64's, at the same addresses.
+        let Some(session) = guard.lookup(&key).hit().filter(|s| s.kind() == Kind::Spliced) else {
+            return Whose::Nobodys;
+        };
         if session.ctl().state() == State::Peek as u8 {
             return Whose::Peek(session, about.seq);
         }
@@ -116,7 +119,10 @@ impl Splice {
             protocol: PROTO_TCP,
             prefix,
         };
-        let Lookup::Hit(session) = guard.lookup(&key) else { return Whose::Nobodys };
+        // A health check's is not told of: it has a time of its own to succeed in.
+        let Some(session) = guard.lookup(&key).hit().filter(|s| s.kind() == Kind::Spliced) else {
+            return Whose::Nobodys;
+        };
         if session.ctl().state() == State::Peek as u8 {
             return Whose::Peek(session, about.seq);
         }
