@@ -289,13 +289,14 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         if !active {
             // Who waits here for an answer gets it elsewhere.
             self.stages.resolver = super::resolver::stage(self.plan, self.shared, self.id);
-            // Connections that are terminated here cannot go on there.
+            // Connections that are terminated here cannot go on there, and are forgotten.
+            self.leave_splicer();
             self.stages.splicer = super::splicer::stage(self.plan, self.shared, self.id);
         }
     }
 
     /// Sends what the stages originated, at once.
-    fn flush_all(&mut self) {
+    pub(super) fn flush_all(&mut self) {
         self.send_outbox();
         for port in 0..self.io.queues.ports() {
             self.io.flush(port, self.counters);
@@ -344,7 +345,11 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
             return true;
         }
         if self.id != 0 {
-            return self.shared.left.load(Ordering::Acquire);
+            let left = self.shared.left.load(Ordering::Acquire);
+            if !left {
+                self.stop_splicer(1);
+            }
+            return left;
         }
         let heard = self.shared.vrrp.status().adverts_received;
         let hop = &mut self.stages.first_hop;
@@ -377,12 +382,19 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
                 self.no_router_any_more();
             }
             self.shared.left.store(true, Ordering::Release);
+        } else {
+            self.stop_splicer(1);
         }
         done
     }
 
     /// The last words of a gateway without virtual routers: it is no router any more (RFC 4861 6.2.5).
+    ///
+    /// And of the splicer: with virtual routers they were said while nobody else had the addresses.
     pub(super) fn say_goodbye(&mut self) {
+        if self.plan.standby.is_none() {
+            self.stop_splicer(super::splicer::STOP_ROUNDS);
+        }
         if self.id == 0 && self.plan.standby.is_none() {
             self.no_router_any_more();
         }
@@ -400,4 +412,4 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

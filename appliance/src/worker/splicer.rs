@@ -7,6 +7,10 @@ use causeway_splicer::{Secrets, Stage};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+/// Outboxes full of resets, at most, in which a gateway that ends tells the ends of connections that it terminates: those of
+/// as many connections as a worker may have by default, twice over. What is left then hears of it when it speaks.
+pub(super) const STOP_ROUNDS: usize = 1024;
+
 /// The stage of a worker, if the plan wants one.
 pub(super) fn stage<F>(plan: &Plan, shared: &Shared<F>, worker: u16) -> Option<Box<Stage>> {
     let (splicer, with) = (plan.splicer.as_ref()?, shared.splicer.as_ref()?);
@@ -44,6 +48,33 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
     }
 
+    /// The gateway ends, and has its addresses still: connections that are terminated here cannot go on, and their ends are
+    /// told at once, at most `rounds` outboxes full. Without virtual routers that is the last thing the worker does; with
+    /// them it is done in each poll from when the gateway says that it leaves until it has left, since afterwards the
+    /// addresses are somebody else's.
+    pub(super) fn stop_splicer(&mut self, rounds: usize) {
+        if !*self.active {
+            return;
+        }
+        for _ in 0..rounds {
+            let Some(stage) = &mut self.stages.splicer else { return };
+            let done = stage.stop(&mut ctx!(self), self.guard);
+            if self.stages.outbox.is_empty() && done {
+                return;
+            }
+            self.flush_all();
+        }
+    }
+
+    /// Another gateway has become active: what is terminated here is forgotten without a word. To say something from
+    /// addresses that it has now would teach switches the wrong place, and is not needed: it knows none of these
+    /// connections, and resets them as soon as one of their ends speaks.
+    pub(super) fn leave_splicer(&mut self) {
+        if let Some(stage) = &mut self.stages.splicer {
+            stage.leave(self.guard);
+        }
+    }
+
     /// What is due, if the virtual routers are active here.
     #[inline]
     pub(super) fn splicer_timers(&mut self) {
@@ -52,3 +83,6 @@ impl<Q: Queues, S: FrameSource<Frame = Q::Frame>> Pass<'_, '_, Q, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

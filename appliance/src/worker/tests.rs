@@ -16,7 +16,7 @@ pub(super) const VM1: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
 const VM2: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
 pub(super) const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0xff, 1]);
 const GW_TENANT: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-const GW_UPLINK: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(super) const GW_UPLINK: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 pub(super) const TENANT: usize = 0;
 pub(super) const UPLINK: usize = 1;
 
@@ -77,7 +77,7 @@ pub(super) struct Lab {
     marks: Vec<Snapshot>,
 }
 
-fn lab_text() -> String {
+pub(super) fn lab_text() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing/gateway.toml")).unwrap()
 }
 
@@ -101,7 +101,7 @@ impl Lab {
         let table = FlowTable::new(&causeway_flowtable::Config {
             sessions: 1024,
             mappings: 1024,
-            spliced: 0,
+            spliced: 64,
             workers: workers as u8,
             control_readers: 1,
             seed: [1, 2, 3, 4],
@@ -111,6 +111,12 @@ impl Lab {
         let mut shared = Shared::new(table, resolved, Arc::new(Bindings::new(64, [5, 6]).unwrap()), workers);
         shared.dns =
             plan.dns64.as_ref().map(|config| DnsShared::new(&config.cache, [6; 32], [7; 16]).unwrap());
+        shared.splicer = plan.splicer.as_ref().map(|splicer| {
+            let mut servers = causeway_splicer::site::Servers::new();
+            let sites = SiteTable::of(splicer.sites.clone(), &mut servers);
+            let sites = Arc::new(ArcSwap::from_pointee(sites));
+            SplicerShared { sites, fresh: servers.fresh(), secret: [8; 32], cookies: [9; 16] }
+        });
         let shared = Arc::new(shared);
         let wires = Rc::new(RefCell::new(Wires {
             rx: (0..workers).map(|_| vec![VecDeque::new(); 2]).collect(),
@@ -201,7 +207,7 @@ impl Lab {
 
     /// Packets that left a port since the last call, each with its link-layer destination. Every length
     /// and checksum is right.
-    fn sent(&self, port: usize) -> Vec<(MacAddr, Vec<u8>)> {
+    pub(super) fn sent(&self, port: usize) -> Vec<(MacAddr, Vec<u8>)> {
         let frames = std::mem::take(&mut self.wires.borrow_mut().tx[port]);
         frames
             .into_iter()

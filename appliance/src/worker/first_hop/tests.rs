@@ -10,13 +10,13 @@ use causeway_wire::MacAddr;
 use std::time::Duration;
 
 const MAC6: MacAddr = MacAddr([0, 0, 0x5e, 0, 2, 64]);
-const MAC4: MacAddr = MacAddr([0, 0, 0x5e, 0, 1, 64]);
+pub(in crate::worker) const MAC4: MacAddr = MacAddr([0, 0, 0x5e, 0, 1, 64]);
 const ALL_NODES: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 const VRRP6: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 0x12]);
 const VRRP4: MacAddr = MacAddr([1, 0, 0x5e, 0, 0, 0x12]);
 
 /// The configuration of gateway number `n`: 3 or 4.
-fn text(n: u8, priority: u8) -> String {
+pub(in crate::worker) fn text(n: u8, priority: u8) -> String {
     format!(
         r#"
 [gateway]
@@ -68,7 +68,7 @@ addresses = ["192.0.2.2"]
     )
 }
 
-fn mac(n: u8, port: u8) -> MacAddr {
+pub(in crate::worker) fn mac(n: u8, port: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, n, port])
 }
 
@@ -78,7 +78,7 @@ fn gateway(n: u8, priority: u8, workers: u16) -> Lab {
 }
 
 /// What left a port since the last call: destination, source and packet, each of them right.
-fn sent(lab: &Lab, port: usize) -> Vec<(MacAddr, MacAddr, Vec<u8>)> {
+pub(in crate::worker) fn sent(lab: &Lab, port: usize) -> Vec<(MacAddr, MacAddr, Vec<u8>)> {
     let frames = std::mem::take(&mut lab.wires.borrow_mut().tx[port]);
     let parts = frames.into_iter().map(|f| {
         let packet = f[14..].to_vec();
@@ -93,7 +93,7 @@ fn sent(lab: &Lab, port: usize) -> Vec<(MacAddr, MacAddr, Vec<u8>)> {
 }
 
 /// One millisecond of all gateways: each polls, and what it sends to groups reaches the others.
-fn step(labs: &mut [Lab]) {
+pub(in crate::worker) fn step(labs: &mut [Lab]) {
     let mut sent: Vec<(usize, usize, Vec<u8>)> = Vec::new();
     for (n, lab) in labs.iter_mut().enumerate() {
         lab.clock.0.set(lab.clock.0.get() + 1_000);
@@ -114,13 +114,13 @@ fn step(labs: &mut [Lab]) {
     }
 }
 
-fn clear(labs: &[Lab]) {
+pub(in crate::worker) fn clear(labs: &[Lab]) {
     for lab in labs {
         lab.wires.borrow_mut().tx.iter_mut().for_each(Vec::clear);
     }
 }
 
-fn run(labs: &mut [Lab], ms: u32) {
+pub(in crate::worker) fn run(labs: &mut [Lab], ms: u32) {
     for _ in 0..ms {
         clear(labs);
         step(labs);
@@ -128,7 +128,7 @@ fn run(labs: &mut [Lab], ms: u32) {
     clear(labs);
 }
 
-fn is_active(lab: &Lab) -> bool {
+pub(in crate::worker) fn is_active(lab: &Lab) -> bool {
     *lab.workers.iter().map(|w| w.active).collect::<Vec<_>>().first().unwrap()
 }
 

@@ -199,12 +199,12 @@ struct Ends {
 }
 
 impl Ends {
-    fn from_client(&self, f: impl FnOnce(Tcp) -> Tcp) -> Vec<u8> {
+    fn as_client(&self, f: impl FnOnce(Tcp) -> Tcp) -> Vec<u8> {
         let segment = tcp(self.port, 80).seq(self.client.0).ack(self.client.1).window(60_000);
         ip4(CLIENT, PROXY).tcp(&f(segment))
     }
 
-    fn from_server(&self, f: impl FnOnce(Tcp) -> Tcp) -> Vec<u8> {
+    fn as_server(&self, f: impl FnOnce(Tcp) -> Tcp) -> Vec<u8> {
         let segment = tcp(80, self.own_port).seq(self.server.0).ack(self.server.1).window(60_000);
         ip6(VM1, OWN).tcp(&f(segment))
     }
@@ -217,7 +217,7 @@ fn accepted(w: &mut World, port: u16, owner: usize) -> Ends {
     let answer = w.said().pop().unwrap();
     assert_eq!((answer.flags, answer.ack, answer.to.port()), (SYN | ACK, 1000, port));
     let ends = Ends { port, client: (1000, answer.seq + 1), own_port: 0, server: (0, 0) };
-    assert_eq!(w.give(owner, &ends.from_client(|t| t)), Verdict::Consume);
+    assert_eq!(w.give(owner, &ends.as_client(|t| t)), Verdict::Consume);
     ends
 }
 
@@ -225,7 +225,7 @@ fn accepted(w: &mut World, port: u16, owner: usize) -> Ends {
 fn connecting(w: &mut World, port: u16, owner: usize) -> Ends {
     let mut e = accepted(w, port, owner);
     w.take();
-    assert_eq!(w.give(owner, &e.from_client(|t| t.payload(REQUEST))), Verdict::Consume);
+    assert_eq!(w.give(owner, &e.as_client(|t| t.payload(REQUEST))), Verdict::Consume);
     e.client.0 += REQUEST.len() as u32;
     let syn = w.said().into_iter().find(|s| s.to.is_ipv6()).unwrap();
     assert_eq!((syn.flags, syn.to.port()), (SYN, 80));
@@ -236,7 +236,7 @@ fn connecting(w: &mut World, port: u16, owner: usize) -> Ends {
 /// As far as the server has everything but has acknowledged nothing of it.
 fn handed_over(w: &mut World, port: u16, owner: usize) -> Ends {
     let mut e = connecting(w, port, owner);
-    assert_eq!(w.give(owner, &e.from_server(|t| t.syn().options(&[2, 4, 5, 160]))), Verdict::Consume);
+    assert_eq!(w.give(owner, &e.as_server(|t| t.syn().options(&[2, 4, 5, 160]))), Verdict::Consume);
     e.server.0 += 1;
     let got: Vec<u8> = w.said().into_iter().filter(|s| s.to.is_ipv6()).flat_map(|s| s.data).collect();
     assert_eq!(got, REQUEST);
@@ -248,7 +248,7 @@ fn handed_over(w: &mut World, port: u16, owner: usize) -> Ends {
 fn spliced(w: &mut World, port: u16, owner: usize) -> Ends {
     let e = handed_over(w, port, owner);
     // The server's acknowledgement, now the client's.
-    assert!(matches!(w.give(owner, &e.from_server(|t| t)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(owner, &e.as_server(|t| t)), Verdict::Forward { .. }));
     w.take();
     e
 }
@@ -260,25 +260,25 @@ fn a_whole_connection_from_syn_to_fin_through_both_workers() {
     assert_eq!((w.sessions(), w.stages[1].peek.count()), (1, 0));
     // Any worker rewrites now, both ways, and keeps numbers and data.
     for n in [0, 1] {
-        assert!(matches!(w.give(n, &e.from_server(|t| t.psh().payload(b"page"))), Verdict::Forward { .. }));
+        assert!(matches!(w.give(n, &e.as_server(|t| t.psh().payload(b"page"))), Verdict::Forward { .. }));
         let got = w.said().pop().unwrap();
         assert_eq!(
             (got.to.port(), got.seq, got.ack, got.data),
             (40_000, e.client.1, e.client.0, b"page".to_vec())
         );
         (e.server.0, e.client.1) = (e.server.0 + 4, e.client.1 + 4);
-        assert!(matches!(w.give(n, &e.from_client(|t| t.payload(b"more"))), Verdict::Forward { .. }));
+        assert!(matches!(w.give(n, &e.as_client(|t| t.payload(b"more"))), Verdict::Forward { .. }));
         let got = w.said().pop().unwrap();
         assert_eq!((got.to.port(), got.from, got.seq, got.ack), (80, e.own_port, e.server.1, e.server.0));
         assert_eq!(got.data, b"more");
         (e.client.0, e.server.1) = (e.client.0 + 4, e.server.1 + 4);
     }
     // Both close.
-    assert!(matches!(w.give(0, &e.from_client(Tcp::fin)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(0, &e.as_client(Tcp::fin)), Verdict::Forward { .. }));
     (e.client.0, e.server.1) = (e.client.0 + 1, e.server.1 + 1);
-    assert!(matches!(w.give(1, &e.from_server(Tcp::fin)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(1, &e.as_server(Tcp::fin)), Verdict::Forward { .. }));
     (e.server.0, e.client.1) = (e.server.0 + 1, e.client.1 + 1);
-    assert!(matches!(w.give(1, &e.from_client(|t| t)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(1, &e.as_client(|t| t)), Verdict::Forward { .. }));
     let flags: Vec<u8> = w.said().iter().map(|s| s.flags).collect();
     assert_eq!(flags, [FIN | ACK, FIN | ACK, ACK]);
     // Gone some time later, by any worker's sweep.
@@ -309,12 +309,12 @@ fn a_whole_connection_from_syn_to_fin_through_both_workers() {
 fn a_connection_that_is_terminated_is_its_owners_alone() {
     let mut w = World::new(&[VM1]);
     let e = accepted(&mut w, 40_000, 1);
-    let said = e.from_client(|t| t.payload(REQUEST));
+    let said = e.as_client(|t| t.payload(REQUEST));
     assert_eq!(w.give(0, &said), Verdict::Owner(1));
-    assert_eq!(w.give(0, &e.from_client(Tcp::rst)), Verdict::Owner(1));
+    assert_eq!(w.give(0, &e.as_client(Tcp::rst)), Verdict::Owner(1));
     let mut w = World::new(&[VM1]);
     let e = connecting(&mut w, 40_001, 0);
-    assert_eq!(w.give(1, &e.from_server(|t| t.syn())), Verdict::Owner(0));
+    assert_eq!(w.give(1, &e.as_server(|t| t.syn())), Verdict::Owner(0));
     // A server's unreachability as well, wherever the error comes.
     let syn = tcp(e.own_port, 80).syn().seq(e.server.1 - 1);
     let about = ip6(OWN, VM1).tcp(&syn);
@@ -428,7 +428,7 @@ fn rfc5927_5_2_only_an_error_about_its_syn_ends_an_attempt_and_the_next_server_i
 fn connecting_to(w: &mut World) -> (&'static str, u16, u32) {
     let e = accepted(w, 40_000, 0);
     w.take();
-    assert_eq!(w.give(0, &e.from_client(|t| t.payload(REQUEST))), Verdict::Consume);
+    assert_eq!(w.give(0, &e.as_client(|t| t.payload(REQUEST))), Verdict::Consume);
     let syn = w.said().into_iter().find(|s| s.flags == SYN).unwrap();
     let server = if syn.to.ip().to_string() == VM1 { VM1 } else { VM2 };
     (server, syn.from, syn.seq)
@@ -438,7 +438,7 @@ fn connecting_to(w: &mut World) -> (&'static str, u16, u32) {
 fn errors_about_a_spliced_connection_reach_the_other_end_by_either_worker() {
     let mut w = World::new(&[VM1]);
     let mut e = spliced(&mut w, 40_000, 1);
-    assert!(matches!(w.give(0, &e.from_server(|t| t.payload(&[7; 1000]))), Verdict::Forward { .. }));
+    assert!(matches!(w.give(0, &e.as_server(|t| t.payload(&[7; 1000]))), Verdict::Forward { .. }));
     let segment = w.take().pop().unwrap();
     e.server.0 += 1000;
     for n in [0, 1] {
@@ -448,7 +448,7 @@ fn errors_about_a_spliced_connection_reach_the_other_end_by_either_worker() {
         // RFC 7915 4.2: too big, with the 20 octets that IPv6 adds, but no less than its least MTU.
         assert_eq!((told[40], u32::from_be_bytes(told[44..48].try_into().unwrap())), (2, 1280));
     }
-    assert!(matches!(w.give(1, &e.from_client(|t| t.payload(b"x"))), Verdict::Forward { .. }));
+    assert!(matches!(w.give(1, &e.as_client(|t| t.payload(b"x"))), Verdict::Forward { .. }));
     let segment = w.take().pop().unwrap();
     for n in [0, 1] {
         let error = ip6("2001:db8:64::ff", OWN).icmp_error(2, 0, 1280, &segment);
@@ -468,25 +468,25 @@ fn a_stage_that_is_made_anew_resets_what_the_one_before_has_left() {
     assert_eq!(w.sessions(), 2);
     w.take();
     // The other worker still hands it over; the owner knows nothing of it and says so.
-    assert_eq!(w.give(1, &e.from_client(|t| t.payload(b"x"))), Verdict::Owner(0));
+    assert_eq!(w.give(1, &e.as_client(|t| t.payload(b"x"))), Verdict::Owner(0));
     let gone = Verdict::Drop(DropReason::SpliceNoConnection);
-    assert_eq!(w.give(0, &e.from_client(|t| t.payload(b"x"))), gone);
+    assert_eq!(w.give(0, &e.as_client(|t| t.payload(b"x"))), gone);
     let reset = w.said().pop().unwrap();
     assert_eq!((reset.flags, reset.seq, reset.to.port()), (RST, e.client.1, 40_000));
     // Then the server's has no session: it is for the gateway's own TCP to refuse.
-    assert_eq!(w.give(0, &e.from_server(|t| t.syn())), Verdict::Again(Class::Local));
+    assert_eq!(w.give(0, &e.as_server(|t| t.syn())), Verdict::Again(Class::Local));
     // The server may have been first.
     let e = connecting(&mut w, 40_002, 0);
     w.stages[0] = stage_of(0, config(), &w.sites.clone(), 78);
-    assert_eq!(w.give(0, &e.from_server(|t| t.syn())), gone);
+    assert_eq!(w.give(0, &e.as_server(|t| t.syn())), gone);
     // A place that somebody else has now is not taken for the old one's.
     let e = connecting(&mut w, 40_003, 0);
     w.stages[0] = stage_of(0, config(), &w.sites.clone(), 79);
     let other = connecting(&mut w, 40_004, 0);
-    assert_eq!(w.give(0, &e.from_client(|t| t.payload(b"x"))), gone);
-    assert_eq!(w.give(0, &other.from_server(|t| t.syn().options(&[2, 4, 5, 160]))), Verdict::Consume);
+    assert_eq!(w.give(0, &e.as_client(|t| t.payload(b"x"))), gone);
+    assert_eq!(w.give(0, &other.as_server(|t| t.syn().options(&[2, 4, 5, 160]))), Verdict::Consume);
     // What was spliced goes on.
-    assert!(matches!(w.give(0, &kept.from_client(|t| t.payload(b"x"))), Verdict::Forward { .. }));
+    assert!(matches!(w.give(0, &kept.as_client(|t| t.payload(b"x"))), Verdict::Forward { .. }));
     assert_eq!((w.sessions(), w.stages[0].peek.count()), (2, 1));
 }
 
@@ -500,7 +500,7 @@ fn a_client_whose_connection_is_of_no_stage_any_more_opens_another_with_the_same
     assert!(matches!(w.give(0, &syn), Verdict::Forward { .. }));
     let answer = w.said().pop().unwrap();
     let e = Ends { port: 40_000, client: (6000, answer.seq + 1), own_port: 0, server: (0, 0) };
-    assert_eq!(w.give(1, &e.from_client(|t| t.payload(REQUEST))), Verdict::Consume);
+    assert_eq!(w.give(1, &e.as_client(|t| t.payload(REQUEST))), Verdict::Consume);
     assert_eq!((w.sessions(), w.stages[1].peek.count()), (1, 1));
 }
 
@@ -523,12 +523,12 @@ fn another_plan_leaves_connections_alone() {
     for stage in &mut w.stages {
         stage.set_config(Arc::clone(&new));
     }
-    assert!(matches!(w.give(0, &peeking.from_server(|t| t)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(0, &peeking.as_server(|t| t)), Verdict::Forward { .. }));
     for e in [peeking, spliced] {
-        assert!(matches!(w.give(1, &e.from_client(|t| t.payload(b"x"))), Verdict::Forward { .. }));
+        assert!(matches!(w.give(1, &e.as_client(|t| t.payload(b"x"))), Verdict::Forward { .. }));
         assert_eq!(w.said().pop().unwrap().from, e.own_port);
     }
-    assert_eq!(w.give(0, &fresh.from_client(|t| t.payload(REQUEST))), Verdict::Consume);
+    assert_eq!(w.give(0, &fresh.as_client(|t| t.payload(REQUEST))), Verdict::Consume);
     assert!(w.said().iter().any(|s| s.flags == SYN), "it is routed");
     let guard = w.workers[0].enter();
     let tick = Tick::at(w.rigs[0].now);
@@ -540,7 +540,7 @@ fn another_plan_leaves_connections_alone() {
     assert!(matches!(w.give(0, &syn), Verdict::Forward { .. }));
     let answer = w.said().pop().unwrap();
     let e = Ends { port: 40_003, client: (1000, answer.seq + 1), own_port: 0, server: (0, 0) };
-    assert_eq!(w.give(0, &e.from_client(|t| t)), Verdict::Drop(DropReason::SplicePeeksFull));
+    assert_eq!(w.give(0, &e.as_client(|t| t)), Verdict::Drop(DropReason::SplicePeeksFull));
     // A listener that is gone: who has not said yet where to is reset; a source that is gone: its connections end.
     let mut w = World::new(&[VM1]);
     let spliced = spliced_beside(&mut w, 40_001);
@@ -548,9 +548,9 @@ fn another_plan_leaves_connections_alone() {
     w.take();
     let new = Config { generation: 1, listeners: vec![], sources: vec![None], ..config() };
     w.stages[0].set_config(Arc::new(new));
-    assert_eq!(w.give(0, &fresh.from_client(|t| t.payload(b"G"))), Verdict::Consume);
+    assert_eq!(w.give(0, &fresh.as_client(|t| t.payload(b"G"))), Verdict::Consume);
     assert_eq!(w.said().iter().map(|s| s.flags).collect::<Vec<_>>(), [RST | ACK]);
-    let gone = w.give(0, &spliced.from_client(|t| t.payload(b"x")));
+    let gone = w.give(0, &spliced.as_client(|t| t.payload(b"x")));
     assert_eq!(gone, Verdict::Drop(DropReason::SpliceSourceGone));
     let guard = w.workers[0].enter();
     guard.sweep(SLOTS, tick, &mut w.stages[0].expiry(&w.rigs[0].counters));
@@ -560,7 +560,7 @@ fn another_plan_leaves_connections_alone() {
 
 fn spliced_beside(w: &mut World, port: u16) -> Ends {
     let e = handed_over(w, port, 0);
-    assert!(matches!(w.give(0, &e.from_server(|t| t)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(0, &e.as_server(|t| t)), Verdict::Forward { .. }));
     w.take();
     e
 }
@@ -591,10 +591,7 @@ fn a_stop_resets_both_ends_of_what_is_terminated_a_bounded_number_at_once() {
     assert!(rounds < 4, "{rounds}");
     assert_eq!((w.counted("splice-stopped"), w.sessions()), (40, 1));
     assert!(w.said().iter().all(|s| s.flags & RST != 0));
-    assert!(
-        matches!(w.give(0, &kept.from_client(|t| t)), Verdict::Forward { .. }),
-        "spliced ones are let be"
-    );
+    assert!(matches!(w.give(0, &kept.as_client(|t| t)), Verdict::Forward { .. }), "spliced ones are let be");
     // It goes on after all.
     w.tick(0, Duration::from_millis(1));
     let _ = accepted(&mut w, 51_000, 0);
@@ -614,7 +611,7 @@ fn whoever_leaves_its_addresses_to_another_says_nothing() {
     w.tick(0, Duration::from_secs(100));
     assert!(w.take().is_empty());
     assert_eq!((w.sessions(), w.stages[0].peek.count(), w.stages[0].peek.octets()), (1, 0, 0));
-    assert!(matches!(w.give(0, &kept.from_client(|t| t)), Verdict::Forward { .. }));
+    assert!(matches!(w.give(0, &kept.as_client(|t| t)), Verdict::Forward { .. }));
 }
 
 #[test]
