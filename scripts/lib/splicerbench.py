@@ -94,7 +94,7 @@ def causeway(folder):
     listeners = [x for x in LISTENERS if x not in splicing.LISTENERS]
     # A connection that has ended in order keeps its ports for this long, which bounds how many a second can be made to the
     # same server port.
-    limits = '[splicer.timeouts]\nclosing = "5s"\n'
+    limits = '[splicer.timeouts]\nclosing = "5s"\n\n[capacity]\nsessions = 1048576\nspliced = 524288\n'
     config.write_text(f"{n.CONFIG.read_text()}\n{limits}{splicing.toml(own, listeners)}")
     with up("--config", config):
         yield lab.read_pid(n.FIRST.process)[0]
