@@ -157,7 +157,7 @@ def test_a_kill_leaves_no_wrong_mapping(live):
             stranger.sendto(b"hello?", old)
         with pytest.raises(TimeoutError):
             inside.recv(100)
-        tools.wait_until(lambda: gw.show("mappings", "--static")["mappings"], 5, "the static mapping is missing")
+        tools.wait_until(lambda: gw.show("mappings", "--static", "--protocol", "udp")["mappings"], 5, "the static mapping is missing")
         stranger.sendto(b"static", ("203.0.113.5", 7007))
         assert stranger.recv(10) == b"static"
         inside.sendto(b"after", to)
