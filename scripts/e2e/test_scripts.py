@@ -124,6 +124,62 @@ def test_cargos_summary_lines_are_counted(monkeypatch, tmp_path):
         assert tuple(r.results[0][k] for k in ("passed", "failed", "skipped")) == wanted
 
 
+class Attempts:
+    """In the place of a runner: writes the reports that pytest would, one for each attempt."""
+
+    def __init__(self, *attempts):
+        self.attempts = list(attempts)
+        self.commands = []
+        self.results = []
+
+    record = testrun.Runner.record
+
+    def run(self, command, minutes):
+        if "pytest" not in command:
+            return 0
+        self.commands.append(command)
+        tests, failed = self.attempts.pop(0)
+        names = [*failed, *(f"test_good{i}" for i in range(tests - len(failed)))]
+        cases = "".join(
+            f'<testcase classname="scripts.e2e.test_x" name="{name}">{"<failure/>" * (name in failed)}</testcase>'
+            for name in names
+        )
+        command[command.index("--junitxml") + 1].write_text(
+            f'<testsuites><testsuite tests="{tests}" skipped="0">{cases}</testsuite></testsuites>'
+        )
+        return int(bool(failed))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "passed", "failed", "note"),
+    [
+        ([(5, [])], 5, [], ""),
+        ([(5, ["a"]), (1, [])], 5, [], "at the second attempt only: test_x.py::a"),
+        ([(5, ["a", "b"]), (2, ["b"])], 4, ["b"], "at the second attempt only: test_x.py::a"),
+        ([(5, ["a", "b"]), (2, ["a", "b"])], 3, ["a", "b"], ""),
+        ([(9, ["a", "b", "c", "d"])], 5, ["a", "b", "c", "d"], ""),
+    ],
+)
+def test_few_failures_are_looked_at_again_and_named(monkeypatch, attempts, passed, failed, note):
+    """A test that fails twice has failed, and so have many at once; one that fails once is named."""
+    monkeypatch.setenv("CAUSEWAY_BIN", "/bin/true")
+    r = Attempts(*attempts)
+    testrun.e2e(r, "chosen")
+    (result,) = r.results
+    assert not r.attempts
+    assert (result["passed"], result["failed"], result["note"]) == (passed, len(failed), note)
+    assert result["failures"] == [f"test_x.py::{name}" for name in failed]
+    assert ["chosen" in c for c in r.commands] == [True, False][: len(r.commands)]
+
+
+def test_end_to_end_tests_without_a_report_have_failed(monkeypatch):
+    monkeypatch.setenv("CAUSEWAY_BIN", "/bin/true")
+    r = Attempts()
+    r.run = lambda *_: 2
+    testrun.e2e(r, None)
+    assert [(x["passed"], x["failed"]) for x in r.results] == [(0, 1)]
+
+
 def test_what_runs_beside_the_others_counts_as_they_do(capsys):
     """Its programs take only time that nobody wants; what they say comes at the end; a stage that breaks has failed."""
 

@@ -37,6 +37,9 @@ MINUTE = 60
 # A program that runs before this one takes only time that nobody else wants, and so do its children.
 IDLE = ("chrt", "--idle", "0")
 
+# End-to-end tests that may be tried once more: where more of them fail, that is no matter of chance.
+SECOND_ATTEMPTS = 3
+
 
 class Runner:
     def __init__(self, out, before=()):
@@ -49,7 +52,8 @@ class Runner:
     def say(self, text):
         print(text, file=self.out, flush=True)
 
-    def record(self, stage, name, passed, failed, skipped=0, seconds=0.0, note=""):
+    def record(self, stage, name, passed, failed, skipped=0, seconds=0.0, note="", failures=()):
+        """The result of a check; `failures` are the names of the tests that failed, where they are known."""
         self.results.append(
             {
                 "stage": stage,
@@ -59,6 +63,7 @@ class Runner:
                 "skipped": skipped,
                 "seconds": round(seconds, 1),
                 "note": note,
+                "failures": list(failures),
             }
         )
 
@@ -140,7 +145,11 @@ class Runner:
         """`cargo test`: counts what its summary lines say."""
         counts = {"passed": 0, "failed": 0, "ignored": 0}
 
+        failures = []
+
         def watch(line):
+            if m := re.match(r"test (.+) \.\.\. FAILED$", line):
+                failures.append(m[1])
             if m := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", line):
                 for key, value in zip(counts, m.groups(), strict=True):
                     counts[key] += int(value)
@@ -152,7 +161,8 @@ class Runner:
         if code == 0 and not counts["passed"]:
             failed = 1
             self.say("== no test ran at all: counted as a failure")
-        self.record(stage, name, counts["passed"], failed, counts["ignored"], time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self.record(stage, name, counts["passed"], failed, counts["ignored"], seconds, failures=failures)
 
 
 class Background:
@@ -295,6 +305,18 @@ def target_dir():
     return Path(os.environ.get("CARGO_TARGET_DIR") or n.ROOT / "target")
 
 
+def junit(report):
+    """What a report of pytest says: how many tests there were and how many were skipped, and which failed."""
+    suite = xml.parse(report).getroot().find("testsuite")
+    bad = [
+        f"{case.get('classname').rpartition('.')[2]}.py::{case.get('name')}"
+        for case in suite.iter("testcase")
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    # (A test that fails and whose fixture fails afterwards is one that failed.)
+    return int(suite.get("tests")), int(suite.get("skipped")), sorted(set(bad))
+
+
 def e2e(r, selection):
     if not os.environ.get("CAUSEWAY_BIN"):
         if not r.check(
@@ -303,43 +325,54 @@ def e2e(r, selection):
             return
         os.environ["CAUSEWAY_BIN"] = str(target_dir() / "release/causeway")
     with tempfile.TemporaryDirectory(prefix="causeway-test-") as folder:
-        report = Path(folder, "e2e.xml")
-        command = [
-            "/usr/bin/python3",
-            "-B",
-            "-u",
-            "-m",
-            "pytest",
-            SCRIPTS / "e2e",
-            "--junitxml",
-            report,
-            "--basetemp",
-            Path(folder, "tmp"),
-            "-v",
-        ]
-        if selection:
-            command += ["-k", selection]
+
+        def attempt(number, *options):
+            report = Path(folder, f"e2e{number}.xml")
+            command = [
+                "/usr/bin/python3",
+                "-B",
+                "-u",
+                "-m",
+                "pytest",
+                SCRIPTS / "e2e",
+                "--junitxml",
+                report,
+                "--basetemp",
+                Path(folder, f"tmp{number}"),
+                "-o",
+                f"cache_dir={folder}/cache",
+                "-v",
+                *options,
+            ]
+            code = r.run(command, 45)
+            # Whatever happened in there, nothing stays.
+            r.run([SCRIPTS / "lab", "down"], 1)
+            try:
+                return code, *junit(report)
+            except (OSError, xml.ParseError, AttributeError, TypeError, ValueError):
+                return code, 0, 0, ["no report of the tests"]
+
         began = time.monotonic()
-        code = r.run(command, 45)
-        try:
-            suite = xml.parse(report).getroot().find("testsuite")
-            total, bad, skipped = (
-                int(suite.get("tests")),
-                int(suite.get("failures")) + int(suite.get("errors")),
-                int(suite.get("skipped")),
-            )
-        except (OSError, xml.ParseError, AttributeError, TypeError):
-            total, bad, skipped = 0, 1, 0
+        code, total, skipped, bad = attempt(1, *(("-k", selection) if selection else ()))
+        note = ""
+        # A machine whose time is stolen makes the odd deadline pass. What is broken fails twice, and what fails
+        # once is named.
+        if total and 0 < len(bad) <= SECOND_ATTEMPTS:
+            first = bad
+            code, _, _, bad = attempt(2, "--last-failed", "--last-failed-no-failures", "none")
+            late = [x for x in first if x not in bad]
+            if late:
+                note = f"at the second attempt only: {', '.join(late)}"
         r.record(
             "e2e",
             "end-to-end tests",
-            max(total - bad - skipped, 0),
-            bad or int(code != 0),
+            max(total - len(bad) - skipped, 0),
+            len(bad) or int(code != 0),
             skipped,
             time.monotonic() - began,
+            note,
+            bad,
         )
-        # Whatever happened in there, nothing stays.
-        r.run([SCRIPTS / "lab", "down"], 1)
 
 
 def main(argv):
@@ -401,6 +434,8 @@ def main(argv):
             f"   {x['stage']:5} {x['name']:52} {state:8} {counts}, {x['seconds']} s"
             + (f" ({x['note']})" if x["note"] else "")
         )
+        for name in x["failures"]:
+            r.say(f"         failed: {name}")
     r.say(f"   {time.monotonic() - began:.0f} s in all")
     if args.json:
         print(
